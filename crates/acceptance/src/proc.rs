@@ -1,0 +1,186 @@
+//! What /proc says of processes. A process that ends while it is read is simply not there.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// A process, told from a later one with the same number by its start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in clock ticks after boot.
+    pub started: u64,
+}
+
+/// A process and its parent.
+#[derive(Clone, Copy, Debug)]
+pub struct Kin {
+    /// The process.
+    pub process: Process,
+    /// The number of its parent.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Whether it has ended and waits to be waited for.
+    pub zombie: bool,
+}
+
+/// Reads one process.
+pub fn kin(pid: i32) -> Option<Kin> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in brackets and may hold anything, brackets and blanks included.
+    let mut fields = text[text.rfind(')')? + 2..].split(' ');
+    let zombie = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let started = fields.nth(16)?.parse().ok()?;
+    Some(Kin { process: Process { pid, started }, parent, group, zombie })
+}
+
+/// All processes there are.
+pub fn everyone() -> Vec<Kin> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| kin(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// The processes of `everyone` that descend from `root`, which comes first.
+pub fn tree(everyone: &[Kin], root: i32) -> Vec<Kin> {
+    let mut children: HashMap<i32, Vec<Kin>> = HashMap::new();
+    for kin in everyone {
+        children.entry(kin.parent).or_default().push(*kin);
+    }
+    let mut found: Vec<Kin> = everyone.iter().filter(|kin| kin.process.pid == root).copied().collect();
+    let mut at = 0;
+    let mut parent = root;
+    loop {
+        found.extend(children.remove(&parent).unwrap_or_default());
+        at += 1;
+        match found.get(at) {
+            Some(next) => parent = next.process.pid,
+            None => return found,
+        }
+    }
+}
+
+/// A memory file whose name starts with `memvisor`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SpaceFile {
+    /// Its inode, which tells it from the memory file of another space.
+    pub inode: u64,
+    /// Bytes of it that hold memory now.
+    pub bytes: u64,
+}
+
+/// Whether `link`, as /proc shows it, is the memory file of a space.
+fn is_space(link: &str) -> bool {
+    link.strip_prefix("/memfd:").is_some_and(|name| name.starts_with("memvisor"))
+}
+
+/// The largest space file that `pid` has open or mapped.
+pub fn space_file(pid: i32) -> Option<SpaceFile> {
+    ["fd", "map_files"].iter().find_map(|place| {
+        let entries = fs::read_dir(format!("/proc/{pid}/{place}")).ok()?;
+        entries
+            .flatten()
+            .filter(|entry| fs::read_link(entry.path()).is_ok_and(|link| is_space(&link.to_string_lossy())))
+            .filter_map(|entry| fs::metadata(entry.path()).ok())
+            .max_by_key(|meta| meta.len())
+            .map(|meta| SpaceFile { inode: meta.ino(), bytes: meta.blocks() * 512 })
+    })
+}
+
+/// Whether `pid` maps or holds open the space file with `inode`.
+pub fn holds_space(pid: i32, inode: u64) -> bool {
+    maps_space(pid) == Some(inode) || space_file(pid).is_some_and(|file| file.inode == inode)
+}
+
+/// The inode of the space file that `pid` maps.
+pub fn maps_space(pid: i32) -> Option<u64> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    maps.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let inode = fields.nth(4)?.parse().ok()?;
+        is_space(fields.next()?).then_some(inode)
+    })
+}
+
+/// Bytes of private anonymous memory of a process that it alone pays for: what it shares with others by fork counts by
+/// its share.
+pub fn anonymous_bytes(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    text.lines().find_map(|line| kilobytes(line, "Pss_Anon:"))
+}
+
+fn kilobytes(line: &str, name: &str) -> Option<u64> {
+    Some(line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The smallest mapping that memvisor may take into its care before it is armed, by what it says of itself.
+const MANAGED_BYTES_MIN: u64 = 1 << 20;
+
+/// Bytes of the anonymous memory of a process that are in managed mappings: those armed with a userfaultfd, and those
+/// that are private, anonymous, writable, nameless and at least [`MANAGED_BYTES_MIN`] long.
+pub fn managed_bytes(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
+    let mut sum = 0;
+    let mut large = false;
+    let mut pss = 0;
+    for line in text.lines() {
+        if let Some(found) = kilobytes(line, "Pss:") {
+            pss = found;
+        } else if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let armed = flags.split(' ').any(|flag| flag == "um" || flag == "uw");
+            sum += if armed || large { pss } else { 0 };
+        } else if !line.as_bytes().first().is_some_and(u8::is_ascii_uppercase) {
+            large = is_large_anonymous(line);
+        }
+    }
+    Some(sum)
+}
+
+/// Whether a headline of smaps, `start-end perms offset device inode name`, is of a mapping that will be managed.
+fn is_large_anonymous(line: &str) -> bool {
+    let mut fields = line.split_ascii_whitespace();
+    let Some((start, end)) = fields.next().and_then(|range| range.split_once('-')) else { return false };
+    let (Ok(start), Ok(end)) = (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16)) else { return false };
+    let writable = fields.next().is_some_and(|perms| perms.starts_with("rw") && perms.ends_with('p'));
+    let nameless = fields.nth(2) == Some("0") && fields.next().is_none_or(|name| name.starts_with("[anon"));
+    end - start >= MANAGED_BYTES_MIN && writable && nameless
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_below_its_parent() {
+        let me = std::process::id() as i32;
+        let all = everyone();
+        let mine = kin(me).unwrap();
+        assert!(tree(&all, mine.parent).iter().any(|kin| kin.process == mine.process));
+        assert_eq!(tree(&all, me)[0].process, mine.process);
+    }
+
+    #[test]
+    fn large_anonymous_memory_counts_as_managed_and_the_stack_does_not() {
+        assert!(is_large_anonymous("7f0000000000-7f0000100000 rw-p 00000000 00:00 0 "));
+        assert!(is_large_anonymous("7f0000000000-7f0000100000 rw-p 00000000 00:00 0    [anon:heap]"));
+        assert!(!is_large_anonymous("7f0000000000-7f00000ff000 rw-p 00000000 00:00 0 "));
+        assert!(!is_large_anonymous("7f0000000000-7f0000100000 r--p 00000000 00:00 0 "));
+        assert!(!is_large_anonymous("7f0000000000-7f0000100000 rw-s 00000000 00:00 0 "));
+        assert!(!is_large_anonymous("7f0000000000-7f0000100000 rw-p 00000000 00:00 0    [stack]"));
+        assert!(!is_large_anonymous("7f0000000000-7f0000100000 rw-p 00000000 fe:00 77   /lib/x.so"));
+    }
+
+    #[test]
+    fn memory_that_this_process_touches_is_seen_from_outside() {
+        let me = std::process::id() as i32;
+        let before = (anonymous_bytes(me).unwrap(), managed_bytes(me).unwrap());
+        let mut mapping = crate::os::Mapping::new(32 << 20).unwrap();
+        mapping.words_mut().fill(1);
+        let after = (anonymous_bytes(me).unwrap(), managed_bytes(me).unwrap());
+        assert!(after.0 >= before.0 + (31 << 20), "{before:?} {after:?}");
+        assert!(after.1 >= before.1 + (31 << 20), "{before:?} {after:?}");
+    }
+}

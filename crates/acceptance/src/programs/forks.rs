@@ -1,0 +1,106 @@
+//! `forks BYTES CHILDREN`: forks children, each of which verifies the memory of the instant of its fork, changes it,
+//! and verifies again, while the parent changes its own.
+//!
+//! Children come in batches that run at once, in series, and one level deeper: a nested child forks a child of its own
+//! after it has changed its memory, which must see that change.
+
+use super::{number, say, tried};
+use crate::os::{self, Mapping, PAGE_BYTES};
+use crate::pattern::{Dice, Pattern};
+
+/// Children that run at once: the memory that they change is charged to the same space.
+const AT_ONCE: u64 = 8;
+/// A child or the parent changes one page in this many between two verifications.
+const CHANGED_ONE_IN: u64 = 8;
+
+/// Memory whose pages each have a version, which a fork copies along with it.
+struct Versioned {
+    memory: Mapping,
+    versions: Vec<u32>,
+    dice: Dice,
+}
+
+impl Versioned {
+    fn new(bytes: u64) -> Result<Self, String> {
+        let pages = bytes as usize / PAGE_BYTES;
+        let mut memory = Mapping::new(bytes as usize).map_err(tried("mmap"))?;
+        (0..pages).for_each(|page| Pattern::new(page as u64, 0).fill(memory.page_mut(page)));
+        Ok(Self { memory, versions: vec![0; pages], dice: Dice::new(bytes) })
+    }
+
+    fn verify(&self, one_in: usize) -> Result<(), String> {
+        for page in (0..self.versions.len()).step_by(one_in) {
+            let version = u64::from(self.versions[page]);
+            let found = Pattern::new(page as u64, version).check(self.memory.page(page));
+            found.map_err(|mismatch| format!("page {page} version {version}: {mismatch}"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives some pages a version that nobody else writes: `author` tells parent and children apart.
+    fn change(&mut self, author: u64) {
+        let pages = self.versions.len() as u64;
+        for _ in 0..pages / CHANGED_ONE_IN {
+            let page = self.dice.below(pages) as usize;
+            let version = (author as u32) << 16 | (self.versions[page] as u16 as u32 + 1);
+            Pattern::new(page as u64, u64::from(version)).fill(self.memory.page_mut(page));
+            self.versions[page] = version;
+        }
+    }
+}
+
+/// Runs it.
+pub fn run(arguments: &[String]) -> Result<(), String> {
+    let bytes = number(arguments, 0, "BYTES")?;
+    let children = number(arguments, 1, "CHILDREN")?;
+    let mut memory = Versioned::new(bytes)?;
+    say("filled");
+    let mut made = 0;
+    while made < children {
+        // Batches of one are the children in series, and each of them has a child of its own.
+        let batch = if made / AT_ONCE % 2 == 0 { AT_ONCE } else { 1 }.min(children - made);
+        let nested = batch == 1;
+        let mut pids = Vec::new();
+        for _ in 0..batch {
+            made += 1;
+            let author = made;
+            pids.push(os::fork(|| child(&mut memory, author, nested)).map_err(tried("fork"))?);
+            memory.change(0);
+        }
+        for pid in pids {
+            expect_success(pid)?;
+        }
+        memory.verify(if made < children { 4 } else { 1 }).map_err(|reason| format!("parent: {reason}"))?;
+    }
+    say(&format!("{made} children verified"));
+    Ok(())
+}
+
+fn expect_success(pid: i32) -> Result<(), String> {
+    let status = os::wait(pid).map_err(tried("waitpid"))?;
+    if status.success() { Ok(()) } else { Err(format!("child {pid} ended with {status}")) }
+}
+
+fn child(memory: &mut Versioned, author: u64, nested: bool) -> u8 {
+    match verify_and_change(memory, author, nested) {
+        Ok(()) => 0,
+        Err(reason) => {
+            eprintln!("child {author}: {reason}");
+            1
+        }
+    }
+}
+
+fn verify_and_change(memory: &mut Versioned, author: u64, nested: bool) -> Result<(), String> {
+    memory.verify(1).map_err(|reason| format!("before its change: {reason}"))?;
+    memory.change(author);
+    let grandchild = match nested {
+        true => Some(os::fork(|| child(memory, author + 10_000, false)).map_err(tried("fork"))?),
+        false => None,
+    };
+    if grandchild.is_some() {
+        memory.change(author);
+    }
+    memory.verify(1).map_err(|reason| format!("after its change: {reason}"))?;
+    grandchild.map_or(Ok(()), expect_success)
+}

@@ -1,0 +1,281 @@
+//! Measures from outside what a run takes of DRAM, every 50 ms.
+//!
+//! ```text
+//!  charged  = Σ members: anonymous memory (smaps_rollup) − its unmanaged part   +   memory behind the space file
+//!  overhead = Σ members: the unmanaged part   +   all anonymous memory of the keeper
+//! ```
+//! Members are the descendants of the process that was started, and those seen as such before. The unmanaged part of
+//! each is found by a walk of its mappings about once a second and taken as constant in between.
+//!
+//! A sample is no instant: while one mapping is read, pages move to another that is read later and count twice. So a
+//! sample above the target is taken again at once, and counts as confirmed only when the second is above it as well.
+
+use crate::proc::{self, Kin, Process};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Time from one sample to the next.
+const PERIOD: Duration = Duration::from_millis(50);
+/// A sample may take this part of the time at most, so that measuring does not become the load: with a hundred
+/// members of a few MiB each it costs 20 ms.
+const BUSY_SHARE: u32 = 2;
+/// Time from one exact walk over the mappings to the next.
+const EXACT_PERIOD: Duration = Duration::from_secs(1);
+/// Charged memory may exceed the target by a fiftieth.
+const TOLERANCE: u64 = 50;
+
+/// What was seen of a run.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Seen {
+    /// Samples taken.
+    pub samples: u64,
+    /// Samples above the target and its tolerance.
+    pub samples_over: u64,
+    /// Those of them that a second look confirmed.
+    pub samples_over_confirmed: u64,
+    /// The most that was charged, in bytes.
+    pub charged_bytes_max: u64,
+    /// The most that was charged in the last sample, in bytes.
+    pub charged_bytes: u64,
+    /// The most that was unmanaged, in bytes.
+    pub overhead_bytes_max: u64,
+    /// The most members at one time, the keeper not counted.
+    pub members_max: usize,
+    /// The most that the space file took, in bytes.
+    pub pool_bytes_max: u64,
+    /// The inode of the space file.
+    pub space_inode: Option<u64>,
+}
+
+/// A thread that samples one run until it is stopped.
+pub struct Sampler {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a sampler watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched {
+    /// The process that was started.
+    pub root: i32,
+    /// Whether it is a keeper, whose own memory is overhead.
+    pub kept: bool,
+    /// The target, in bytes.
+    pub target_bytes: u64,
+}
+
+impl Sampler {
+    /// Starts to sample.
+    pub fn start(watched: Watched) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let thread = thread::spawn({
+            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+            move || sample_until(&stop, &seen, watched)
+        });
+        Self { stop, seen, thread: Some(thread) }
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Seen {
+        *self.seen.lock().expect("the sampler does not panic")
+    }
+
+    /// Stops, and gives what was seen.
+    pub fn finish(mut self) -> Seen {
+        self.end();
+        self.seen()
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            thread.join().expect("the sampler does not panic");
+        }
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn sample_until(stop: &AtomicBool, seen: &Mutex<Seen>, watched: Watched) {
+    let mut look = Look::new(watched);
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let sample = look.take();
+        let limit = watched.target_bytes + watched.target_bytes / TOLERANCE;
+        let over = sample.charged_bytes > limit;
+        let confirmed = over && look.take_exact().charged_bytes > limit;
+        seen.lock().expect("nobody panics with the lock").add(&sample, over, confirmed);
+        thread::park_timeout(PERIOD.saturating_sub(began.elapsed()).max(began.elapsed() * BUSY_SHARE));
+    }
+}
+
+impl Seen {
+    fn add(&mut self, sample: &Sample, over: bool, confirmed: bool) {
+        self.samples += 1;
+        self.samples_over += u64::from(over);
+        self.samples_over_confirmed += u64::from(confirmed);
+        self.charged_bytes = sample.charged_bytes;
+        self.charged_bytes_max = self.charged_bytes_max.max(sample.charged_bytes);
+        self.overhead_bytes_max = self.overhead_bytes_max.max(sample.overhead_bytes);
+        self.pool_bytes_max = self.pool_bytes_max.max(sample.pool_bytes);
+        self.members_max = self.members_max.max(sample.members);
+        self.space_inode = self.space_inode.or(sample.space_inode);
+    }
+}
+
+/// One sample.
+#[derive(Clone, Copy, Default, Debug)]
+struct Sample {
+    charged_bytes: u64,
+    overhead_bytes: u64,
+    pool_bytes: u64,
+    members: usize,
+    space_inode: Option<u64>,
+}
+
+/// What is remembered from sample to sample.
+struct Look {
+    watched: Watched,
+    /// Members seen so far, alive or not.
+    members: HashSet<Process>,
+    /// Processes that were looked at and are no members.
+    strangers: HashSet<Process>,
+    /// Unmanaged bytes of each member when it was last walked.
+    unmanaged: HashMap<Process, u64>,
+    space_inode: Option<u64>,
+    walked: Option<Instant>,
+}
+
+impl Look {
+    fn new(watched: Watched) -> Self {
+        Self {
+            watched,
+            members: HashSet::new(),
+            strangers: HashSet::new(),
+            unmanaged: HashMap::new(),
+            space_inode: None,
+            walked: None,
+        }
+    }
+
+    fn take(&mut self) -> Sample {
+        let exact = self.walked.is_none_or(|at| at.elapsed() >= EXACT_PERIOD);
+        if exact {
+            self.walked = Some(Instant::now());
+            self.unmanaged.clear();
+        }
+        self.sum()
+    }
+
+    fn take_exact(&mut self) -> Sample {
+        self.walked = Some(Instant::now());
+        self.unmanaged.clear();
+        self.sum()
+    }
+
+    fn sum(&mut self) -> Sample {
+        let alive = self.alive();
+        let mut sample = Sample::default();
+        for process in alive.iter().map(|kin| kin.process) {
+            let Some(anonymous) = proc::anonymous_bytes(process.pid) else { continue };
+            if self.watched.kept && process.pid == self.watched.root {
+                sample.overhead_bytes += anonymous;
+                continue;
+            }
+            let unmanaged = self.unmanaged_bytes(process, anonymous);
+            sample.members += 1;
+            sample.overhead_bytes += unmanaged.min(anonymous);
+            sample.charged_bytes += anonymous.saturating_sub(unmanaged);
+        }
+        if self.watched.kept
+            && let Some(file) = alive.iter().find_map(|kin| proc::space_file(kin.process.pid))
+        {
+            self.space_inode = Some(file.inode);
+            sample.pool_bytes = file.bytes;
+            sample.charged_bytes += file.bytes;
+        }
+        sample.space_inode = self.space_inode;
+        sample
+    }
+
+    fn unmanaged_bytes(&mut self, process: Process, anonymous: u64) -> u64 {
+        if !self.watched.kept {
+            return 0;
+        }
+        *self.unmanaged.entry(process).or_insert_with(|| {
+            anonymous.saturating_sub(proc::managed_bytes(process.pid).unwrap_or(anonymous))
+        })
+    }
+
+    /// The members that live, the process that was started first.
+    fn alive(&mut self) -> Vec<Kin> {
+        let everyone = proc::everyone();
+        let below: HashSet<Process> =
+            proc::tree(&everyone, self.watched.root).iter().map(|kin| kin.process).collect();
+        self.members.extend(below);
+        let mut alive: Vec<Kin> = everyone.into_iter().filter(|kin| !kin.zombie && self.is_member(kin)).collect();
+        alive.sort_by_key(|kin| kin.process.pid != self.watched.root);
+        alive
+    }
+
+    /// Whether a process belongs to the run. One that lost its parents before it was seen is known by the space file.
+    fn is_member(&mut self, kin: &Kin) -> bool {
+        if self.members.contains(&kin.process) {
+            return true;
+        }
+        let Some(inode) = self.space_inode else { return false };
+        if !self.strangers.insert(kin.process) {
+            return false;
+        }
+        let member = proc::maps_space(kin.process.pid) == Some(inode);
+        if member {
+            self.members.insert(kin.process);
+        }
+        member
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look_at_this_process(target_bytes: u64) -> Look {
+        Look::new(Watched { root: std::process::id() as i32, kept: false, target_bytes })
+    }
+
+    #[test]
+    fn a_sample_sees_memory_come_and_go() {
+        let mut look = look_at_this_process(0);
+        let before = look.take().charged_bytes;
+        let mut mapping = crate::os::Mapping::new(64 << 20).unwrap();
+        mapping.words_mut().fill(3);
+        let with = look.take().charged_bytes;
+        assert!(with >= before + (60 << 20), "{before} {with}");
+        drop(mapping);
+        let after = look.take().charged_bytes;
+        assert!(after + (60 << 20) <= with, "{with} {after}");
+    }
+
+    #[test]
+    fn a_run_above_its_target_is_reported_and_one_below_is_not() {
+        let root = std::process::id() as i32;
+        for (target_bytes, over) in [(4096, true), (1 << 40, false)] {
+            let sampler = Sampler::start(Watched { root, kept: false, target_bytes });
+            while sampler.seen().samples == 0 {
+                thread::yield_now();
+            }
+            let seen = sampler.finish();
+            assert_eq!(seen.samples_over_confirmed > 0, over, "{seen:?}");
+        }
+    }
+}

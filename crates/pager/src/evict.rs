@@ -1,0 +1,384 @@
+//! Room is made: runs of pages leave for staging, savers take them from there, and their frames go back to the kernel.
+
+use crate::monitor::{Monitor, Parking};
+use crate::save::save_frames;
+use memvisor_core::replace::{Judged, Replacement, Verdict};
+use memvisor_core::{Frame, PAGE_BYTES, Page, PageCell, PageIndex, RUN_PAGES, Saver, SlotRef};
+use memvisor_sys::{Errno, process, uffd};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Runs looked at in one go before the monitor listens again.
+const RUNS_PER_TURN: usize = 64;
+/// Room that is made when there is none: two runs, so that not every fault finds none.
+const ROOM_PAGES: i64 = 2 * RUN_PAGES as i64;
+/// How often the monitor yields to a keeper that holds the oldest frame before it takes the page back itself.
+const KEEPER_PATIENCE: u32 = 2000;
+
+impl Monitor {
+    /// Moves pages out until there is slack again, or nothing is left that can leave.
+    pub(crate) fn make_room(&mut self) {
+        if self.nascent.is_some() {
+            return;
+        }
+        if self.slack() < 0 {
+            self.make_slack(ROOM_PAGES);
+        }
+        self.free_frames();
+        if self.staging.undropped() >= self.staging.frames() / 4 {
+            self.drop_frames();
+        }
+        self.call_keeper();
+    }
+
+    /// Moves pages out until there are `wanted` pages of slack. Gives whether there are.
+    pub(crate) fn make_slack(&mut self, wanted: i64) -> bool {
+        let mut fruitless = 0;
+        while self.slack() < wanted {
+            if self.evict_run() > 0 {
+                fruitless = 0;
+                continue;
+            }
+            if self.arm_some() {
+                continue;
+            }
+            fruitless += 1;
+            if fruitless > RUNS_PER_TURN {
+                self.block.over_target().fetch_add(1, Relaxed);
+                self.header.store_full().store(1, Relaxed);
+                return false;
+            }
+        }
+        if self.header.store_full().load(Relaxed) != 0 {
+            self.header.store_full().store(0, Relaxed);
+        }
+        true
+    }
+
+    /// Moves the cold pages of the next run out. Gives how many left.
+    fn evict_run(&mut self) -> u32 {
+        let Some(run) = self.policy.next_run() else { return 0 };
+        let words = self.space.run(run);
+        let now = self.now();
+        let (mut cold, mut kept) = (0u16, 0);
+        for (at, word) in words.iter().enumerate() {
+            let cell = PageCell(word);
+            let seen = cell.get();
+            if !seen.is_resident() {
+                continue;
+            }
+            match self.policy.judge(seen, now) {
+                Verdict::Evict => cold |= 1 << at,
+                Verdict::Keep(heat) => {
+                    cell.apply(|word| word.is_resident().then(|| word.with_heat(heat)));
+                    kept += 1;
+                }
+            }
+        }
+        let wanted = cold.count_ones();
+        let evicted = if cold == 0 { 0 } else { self.park(run.first(), cold) };
+        self.policy.judged(run, Judged { evicted, kept: kept + (wanted - evicted) });
+        evicted
+    }
+
+    /// Parks the pages of a run that `cold` names, in as few moves as can be. Gives how many left.
+    fn park(&mut self, first: PageIndex, cold: u16) -> u32 {
+        let mut evicted = 0;
+        let mut at = 0;
+        while at < RUN_PAGES {
+            if cold & 1 << at == 0 {
+                at += 1;
+                continue;
+            }
+            let end = self.stretch(first, cold, at);
+            evicted += match self.parking {
+                Parking::Move => self.park_by_move(PageIndex(first.0 + at as u32), end - at, cold >> at),
+                Parking::Copy => self.park_by_copy(PageIndex(first.0 + at as u32), end - at, cold >> at),
+            };
+            at = end;
+        }
+        self.evicted += u64::from(evicted);
+        self.block.evictions().fetch_add(u64::from(evicted), Relaxed);
+        evicted
+    }
+
+    /// One past the last cold page that can leave together with the one at `from`: between them are only holes.
+    fn stretch(&self, first: PageIndex, cold: u16, from: usize) -> usize {
+        let mut end = from + 1;
+        for at in from + 1..RUN_PAGES {
+            if cold & 1 << at != 0 {
+                end = at + 1;
+                continue;
+            }
+            match self.space.page(PageIndex(first.0 + at as u32)).get().page() {
+                Page::Stored(_) => {}
+                _ if self.parking == Parking::Copy => {}
+                Page::Untouched => {}
+                _ => break,
+            }
+        }
+        end
+    }
+
+    fn park_by_move(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
+        if !self.room_for(count as u64) {
+            return 0;
+        }
+        let frame = self.staging.next();
+        self.begin_parking(first, count, cold, frame);
+        let (from, to) = (self.space.address(first), self.staging.address(frame));
+        let (mut done, mut refused, mut unshared) = (0, None, false);
+        // A move that was partly done says EAGAIN whatever stopped it; the reason comes when the rest is tried.
+        while done < count {
+            let (offset, rest) = (done * PAGE_BYTES, (count - done) * PAGE_BYTES);
+            match self.staging_uffd.move_pages(to + offset, from + offset, rest, uffd::MOVE_ALLOW_SRC_HOLES) {
+                Ok(()) => done = count,
+                Err((bytes, _)) if bytes > 0 => done += bytes / PAGE_BYTES,
+                // Shared since a fork, as a rule: a write of the page's own unshares it.
+                Err((_, Errno::EBUSY)) if !unshared => {
+                    unshared = true;
+                    self.unshare(from, cold & ((1u32 << count) - 1) as u16, done);
+                }
+                Err((_, errno)) => {
+                    refused = Some(errno);
+                    break;
+                }
+            }
+        }
+        self.end_parking(first, count, cold, frame, done, refused)
+    }
+
+    /// Makes the cold pages from the `from`-th on this process's own again after a fork. Only pages that are present are
+    /// written to: a hole would fault, and this thread would wait for itself.
+    fn unshare(&self, address: usize, cold: u16, from: usize) {
+        let mut unshared = 0;
+        for at in (from..RUN_PAGES).filter(|at| cold & 1 << at != 0) {
+            let address = address + at * PAGE_BYTES;
+            if self.pagemap.present(address) == Ok(true)
+                && memvisor_sys::memory::populate_write(address, PAGE_BYTES).is_ok()
+            {
+                unshared += 1;
+            }
+        }
+        self.block.unshared().fetch_add(unshared, Relaxed);
+    }
+
+    fn begin_parking(&mut self, first: PageIndex, count: usize, cold: u16, frame: Frame) {
+        for at in 0..count {
+            let page = PageIndex(first.0 + at as u32);
+            let entry = self.staging.entry(Frame(frame.0 + at as u32));
+            let slot = (cold & 1 << at != 0)
+                .then(|| self.space.page(page).apply(|word| word.park_begin()))
+                .flatten()
+                .map(|(before, _)| before);
+            match slot.map(|word| word.page()) {
+                Some(Page::Resident(slot)) => entry.set(Some(page), slot),
+                _ => entry.set(None, SlotRef::None),
+            }
+        }
+    }
+
+    fn end_parking(
+        &mut self,
+        first: PageIndex,
+        count: usize,
+        cold: u16,
+        frame: Frame,
+        done: usize,
+        refused: Option<Errno>,
+    ) -> u32 {
+        let now = self.now();
+        let mut parked = 0;
+        for at in (0..count).filter(|at| cold & 1 << at != 0) {
+            let cell = self.space.page(PageIndex(first.0 + at as u32));
+            let frame = Frame(frame.0 + at as u32);
+            if at < done {
+                // The slot passed to the frame's entry before the move; a relocation between is not possible, for it
+                // takes resident and stored pages only.
+                if cell.apply(|word| word.park_done(frame, now)).is_some() {
+                    self.staging.filled(frame);
+                    parked += 1;
+                }
+            } else {
+                let heat = if at == done && refused != Some(Errno::EAGAIN) { memvisor_core::page::HEAT_MAX } else { 0 };
+                cell.apply(|word| word.park_refused().map(|word| word.with_heat(word.heat().max(heat))));
+                self.staging.entry(frame).set(None, SlotRef::None);
+            }
+        }
+        if refused.is_some_and(|errno| errno != Errno::EAGAIN) {
+            self.block.immovable().fetch_add(1, Relaxed);
+        }
+        if done > 0 {
+            self.staging.publish(done as u64);
+        }
+        self.count_resident(-i64::from(parked));
+        self.count_staged(i64::from(parked));
+        parked
+    }
+
+    /// Kernels without MOVE: nobody can write while the copy is made, and what is written after the drop faults.
+    fn park_by_copy(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
+        if !self.room_for(count as u64) {
+            return 0;
+        }
+        let (frame, from) = (self.staging.next(), self.space.address(first));
+        self.begin_parking(first, count, cold, frame);
+        let protected = self.uffd.write_protect(from, count * PAGE_BYTES, uffd::WRITEPROTECT_WP);
+        let mut done = 0;
+        if protected.is_ok() {
+            while done < count && self.copy_out(from, frame, done, cold) {
+                done += 1;
+            }
+        }
+        if done < count {
+            let rest = from + done * PAGE_BYTES;
+            let _ = self.uffd.write_protect(rest, (count - done) * PAGE_BYTES, 0);
+        }
+        let refused = (done < count).then(|| protected.err().unwrap_or(Errno::EFAULT));
+        self.end_parking(first, count, cold, frame, done, refused)
+    }
+
+    fn copy_out(&mut self, from: usize, frame: Frame, at: usize, cold: u16) -> bool {
+        if cold & 1 << at == 0 {
+            return true;
+        }
+        let address = from + at * PAGE_BYTES;
+        let page = self.buffer.page_mut(0);
+        let read = process::read_from(process::getpid(), &[(address, PAGE_BYTES)], page);
+        if read != Ok(PAGE_BYTES) {
+            return false;
+        }
+        self.staging.write(Frame(frame.0 + at as u32), page);
+        memvisor_sys::memory::drop_pages(address, PAGE_BYTES).is_ok()
+    }
+
+    /// Whether `count` frames are free in one piece; frees, waits and saves until they are.
+    fn room_for(&mut self, count: u64) -> bool {
+        let mut waits = 0;
+        while !self.staging.has_room(count) {
+            self.free_frames();
+            if self.staging.undropped() > 0 {
+                self.drop_frames();
+                continue;
+            }
+            if waits == 0 {
+                self.block.stalls().fetch_add(1, Relaxed);
+                self.ring_keeper();
+            }
+            waits += 1;
+            if waits < KEEPER_PATIENCE && self.keeper.is_alive() {
+                memvisor_sys::thread::yield_now();
+            } else if !self.clear_oldest() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Frees frames, oldest first, up to one that is still in use. A frame whose page no store would take goes back
+    /// to its place.
+    pub(crate) fn free_frames(&mut self) {
+        while let Some((frame, seen)) = self.staging.oldest() {
+            if let Some(page) = self.staging.tenant(frame) {
+                if !(seen && self.is_refused(page, frame)) {
+                    return;
+                }
+                self.bring_back(page);
+                if self.staging.tenant(frame).is_some() {
+                    return;
+                }
+            }
+            self.staging.free_oldest();
+        }
+    }
+
+    fn is_refused(&self, page: PageIndex, frame: Frame) -> bool {
+        self.space.page(page).get().page() == Page::Parked(frame)
+    }
+
+    pub(crate) fn bring_back(&mut self, page: PageIndex) {
+        let at = self.space.address(page);
+        self.serve(at, false);
+    }
+
+    pub(crate) fn drop_frames(&mut self) {
+        let returned = self.staging.drop_freed();
+        self.count_staged(-(returned as i64));
+    }
+
+    /// Gets the oldest frame out of use without the keeper: saves its page here, or takes it back.
+    pub(crate) fn clear_oldest(&mut self) -> bool {
+        let Some((frame, _)) = self.staging.oldest() else { return false };
+        let Some(page) = self.staging.tenant(frame) else { return true };
+        match self.space.page(page).get().page() {
+            Page::Saving(_, Saver::Keeper) if !self.keeper.is_alive() => {
+                self.space.page(page).apply(|word| word.unclaim(frame, Saver::Keeper));
+            }
+            // The keeper lives but does not move on: its frame is copied back and thereby free.
+            Page::Saving(..) => self.bring_back(page),
+            _ => {}
+        }
+        if self.is_refused(page, frame) && !self.save_by_itself() && self.is_refused(page, frame) {
+            self.bring_back(page);
+        }
+        self.staging.tenant(frame).is_none()
+    }
+
+    /// Saves the oldest frames in this thread. Gives whether any was saved.
+    fn save_by_itself(&mut self) -> bool {
+        let Some((first, _)) = self.staging.oldest() else { return false };
+        let frames = self.staging.frames();
+        let count = (frames - u64::from(first.0)).min(RUN_PAGES as u64);
+        let range = (0..count as u32).map(|at| Frame(first.0 + at));
+        let staging = &self.staging;
+        let read = |frames: &[Frame], out: &mut [u8]| {
+            let (pages, _) = out.as_chunks_mut::<PAGE_BYTES>();
+            frames.iter().zip(pages).for_each(|(frame, page)| staging.read(*frame, page));
+            frames.len()
+        };
+        let saved =
+            save_frames(&self.space, self.me, range, Saver::Pager, &mut self.tiers, &mut self.save_buffers, read);
+        self.block.self_saves().fetch_add(u64::from(saved), Relaxed);
+        saved > 0
+    }
+
+    /// Wakes the keeper when a quarter of the ring waits for it. Until then parked pages may be wanted back.
+    fn call_keeper(&mut self) {
+        if self.staging.unkept() >= self.staging.frames() / 4 {
+            self.ring_keeper();
+        }
+    }
+
+    pub(crate) fn ring_keeper(&self) {
+        crate::keeper::ring(&self.space);
+    }
+
+    /// Nothing happens: what waits in staging is saved and its memory given back.
+    pub(crate) fn settle_staging(&mut self) {
+        if self.staging.is_idle() {
+            return self.drop_frames();
+        }
+        if self.keeper.is_alive() {
+            self.ring_keeper();
+        } else {
+            self.clear_oldest();
+        }
+        self.free_frames();
+        self.drop_frames();
+    }
+
+    /// Gives DRAM up for other members that want to grow, while this one has more than its share.
+    pub(crate) fn give_way(&mut self) {
+        let members = self.header.members().load(Relaxed).max(1) as i64;
+        if members == 1 || self.nascent.is_some() || self.space.headroom_pages() > ROOM_PAGES {
+            return;
+        }
+        let target = (self.header.target_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;
+        let mine = self.block.resident_pages().load(Relaxed) as i64
+            + (self.block.unarmed_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;
+        let excess = mine - target / members;
+        if excess > ROOM_PAGES {
+            let slack = self.slack();
+            self.make_slack(slack + (excess / 4).max(ROOM_PAGES));
+        }
+    }
+}

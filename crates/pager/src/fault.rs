@@ -1,0 +1,257 @@
+//! A fault is served: the page comes back from wherever its word says it is.
+
+use crate::monitor::{Monitor, Parking};
+use memvisor_core::replace::{Fill, Replacement};
+use memvisor_core::{Frame, PAGE_BYTES, Page, PageCell, PageIndex, PageWord, SlotRef};
+use memvisor_store::LoadError;
+use memvisor_sys::Errno;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What became of putting a page in its place.
+pub(crate) enum Placed {
+    /// It is there.
+    Done,
+    /// Something was there already.
+    Occupied,
+    /// Memory is changing there; the message that says so comes first.
+    Later,
+    /// There is no such place any more.
+    Gone,
+}
+
+impl Monitor {
+    /// Serves the fault at `address`.
+    pub(crate) fn serve(&mut self, address: usize, write_protect: bool) {
+        let at = address & !(PAGE_BYTES - 1);
+        let Some(page) = self.page_at(at) else { return self.adopt(at) };
+        let cell = self.space.page(page);
+        let word = cell.get();
+        match word.page() {
+            Page::Outside => self.adopt(at),
+            Page::Untouched => self.first_touch(page, at),
+            Page::Stored(SlotRef::Log(_)) => self.begin_log_load(page, at, word),
+            Page::Stored(slot) => self.load(page, at, cell, word, slot),
+            Page::Parked(frame) => self.unpark(page, at, cell, frame),
+            Page::Saving(frame, _) => self.copy_back(page, at, cell, frame),
+            Page::Resident(_) if write_protect => self.unprotect(at),
+            Page::Resident(_) => self.refill_if_gone(at),
+            // Only this thread parks, loads and unparks; a load from the log wakes its threads when it ends.
+            Page::Parking(_) | Page::Loading(_) | Page::Unparking(_) => {}
+            Page::Lost => self.poison(at),
+        }
+    }
+
+    /// Puts `bytes` (a whole number of pages) of the monitor's own memory at `at`.
+    pub(crate) fn put(&self, at: usize, from: *const u8, bytes: usize) -> Placed {
+        placed(self.uffd.copy(at, from, bytes, 0).map_err(|(_, errno)| errno))
+    }
+
+    pub(crate) fn wake(&self, at: usize) {
+        // A page that vanished meanwhile has nobody to wake.
+        let _ = self.uffd.wake(at, PAGE_BYTES);
+    }
+
+    fn first_touch(&mut self, page: PageIndex, at: usize) {
+        let ahead = self.ahead_of(page);
+        if ahead > 1 && self.fill_ahead(page, at, ahead) {
+            return;
+        }
+        let ticket = self.next_ticket();
+        let cell = self.space.page(page);
+        if cell.apply(|word| word.load_begin(ticket)).is_none() {
+            return;
+        }
+        match self.put(at, self.zeros.as_ptr(), PAGE_BYTES) {
+            Placed::Done => self.block.first_touches().fetch_add(1, Relaxed),
+            Placed::Occupied => {
+                self.wake(at);
+                0
+            }
+            Placed::Later | Placed::Gone => {
+                cell.apply(|word| word.load_undone(ticket, 0));
+                return self.wake(at);
+            }
+        };
+        self.placed(page, ticket, SlotRef::None, Fill::FirstTouch, 0);
+    }
+
+    fn load(&mut self, page: PageIndex, at: usize, cell: PageCell<'_>, word: PageWord, slot: SlotRef) {
+        let ahead = self.ahead_of(page);
+        if ahead > 1 && self.fill_ahead(page, at, ahead) {
+            return;
+        }
+        let ticket = self.next_ticket();
+        let Some(next) = word.load_begin(ticket) else { return };
+        if !cell.swap(word, next) {
+            return self.wake(at);
+        }
+        let buffer = self.buffer.page_mut(0);
+        if let Err(error) = self.tiers.load(slot, buffer) {
+            return self.load_failed(page, at, ticket, word.stamp(), error);
+        }
+        self.place_loaded(page, at, ticket, word.stamp(), slot, self.buffer.as_ptr());
+    }
+
+    /// The true bytes of a page that was `Loading` lie at `bytes`.
+    pub(crate) fn place_loaded(
+        &mut self,
+        page: PageIndex,
+        at: usize,
+        ticket: u16,
+        evicted: u16,
+        slot: SlotRef,
+        bytes: *const u8,
+    ) {
+        match self.put(at, bytes, PAGE_BYTES) {
+            Placed::Done => {}
+            Placed::Occupied => self.wake(at),
+            Placed::Later | Placed::Gone => {
+                self.space.page(page).apply(|word| word.load_undone(ticket, evicted));
+                return self.wake(at);
+            }
+        }
+        self.count_load(slot, 1);
+        let retained = self.keep_or_release(slot);
+        let age = self.now().wrapping_sub(evicted);
+        self.placed(page, ticket, retained, Fill::Reload { age }, self.space.page(page).get().heat());
+    }
+
+    pub(crate) fn count_load(&self, slot: SlotRef, pages: u64) {
+        let counter = match slot {
+            SlotRef::Ram(_) => self.block.ram_loads(),
+            SlotRef::Log(_) => self.block.log_loads(),
+            SlotRef::Filled(_) => self.block.filled_loads(),
+            SlotRef::None => self.block.first_touches(),
+        };
+        counter.fetch_add(pages, Relaxed);
+    }
+
+    /// A loaded page keeps its stored copy while the store has room to spare: if it leaves unchanged it is not saved
+    /// again. A copy in RAM is dear, so it goes as soon as RAM is short.
+    pub(crate) fn keep_or_release(&self, slot: SlotRef) -> SlotRef {
+        if self.tiers.has_room_to_retain(slot) {
+            return slot;
+        }
+        self.release(slot);
+        SlotRef::None
+    }
+
+    /// Ends a load: the page is resident.
+    pub(crate) fn placed(&mut self, page: PageIndex, ticket: u16, retained: SlotRef, fill: Fill, heat: u8) {
+        let now = self.now();
+        let heat = self.policy.filled(page.run(), fill, heat);
+        match self.space.page(page).apply(|word| word.load_done(ticket, retained, heat, now)) {
+            Some(_) => self.count_resident(1),
+            // Discarded meanwhile: whoever discarded it gave its slot back.
+            None => {}
+        }
+    }
+
+    /// The page cannot be brought back, or not now.
+    pub(crate) fn load_failed(&mut self, page: PageIndex, at: usize, ticket: u16, evicted: u16, error: LoadError) {
+        self.header.store_errors().fetch_add(1, Relaxed);
+        match error {
+            LoadError::Busy => {
+                self.block.retries().fetch_add(1, Relaxed);
+                self.space.page(page).apply(|word| word.load_undone(ticket, evicted));
+                self.wake(at);
+            }
+            LoadError::Lost { slot, store, why } => {
+                if self.space.page(page).apply(|word| word.lose(ticket)).is_none() {
+                    return self.wake(at);
+                }
+                self.block.lost().fetch_add(1, Relaxed);
+                crate::say::lost_page(&self.space, self.me, at, store, slot, &why);
+                self.release(slot);
+                self.poison(at);
+            }
+        }
+    }
+
+    /// Every touch of the page is a SIGBUS from now on. Where the kernel cannot do that, the process ends.
+    fn poison(&mut self, at: usize) {
+        match self.uffd.poison(at, PAGE_BYTES) {
+            Ok(()) | Err((_, Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT)) => self.wake(at),
+            Err(_) => memvisor_sys::process::end_with_sigbus(),
+        }
+    }
+
+    fn unpark(&mut self, page: PageIndex, at: usize, cell: PageCell<'_>, frame: Frame) {
+        if self.parking == Parking::Copy {
+            return self.copy_back(page, at, cell, frame);
+        }
+        if cell.apply(|word| word.unpark_begin()).is_none() {
+            // A saver took it between: look again.
+            return self.serve(at, false);
+        }
+        match self.uffd.move_pages(at, self.staging.address(frame), PAGE_BYTES, 0) {
+            Ok(()) => {
+                self.staging.emptied(frame);
+                self.count_staged(-1);
+            }
+            Err((_, Errno::EEXIST)) => self.wake(at),
+            // Shared with a forked child, or pinned: it can be copied all the same.
+            Err((_, Errno::EBUSY)) => {
+                cell.apply(|word| word.unpark_undone());
+                return self.copy_back(page, at, cell, frame);
+            }
+            Err((_, Errno::EAGAIN)) => {
+                cell.apply(|word| word.unpark_undone());
+                return self.wake(at);
+            }
+            // No such frame or no such place: the program gave the page away unseen.
+            Err(_) => {
+                cell.apply(|word| word.unpark_undone());
+                self.block.holes().fetch_add(1, Relaxed);
+                self.discard(page);
+                return self.wake(at);
+            }
+        }
+        let (now, slot) = (self.now(), self.staging.entry(frame).slot());
+        self.policy.filled(page.run(), Fill::Unparked, cell.get().heat());
+        cell.apply(|word| word.unpark_done(slot, now));
+        self.block.parked_hits().fetch_add(1, Relaxed);
+        self.count_resident(1);
+    }
+
+    /// Serves a page whose frame a saver may be reading: by a copy, so that the saver reads on undisturbed. The copy goes
+    /// in first and the word follows, so whatever the saver does between is seen.
+    pub(crate) fn copy_back(&mut self, page: PageIndex, at: usize, cell: PageCell<'_>, frame: Frame) {
+        self.staging.read(frame, self.buffer.page_mut(0));
+        match self.put(at, self.buffer.as_ptr(), PAGE_BYTES) {
+            Placed::Done => {}
+            Placed::Occupied | Placed::Later | Placed::Gone => return self.wake(at),
+        }
+        let slot = self.staging.entry(frame).slot();
+        let now = self.now();
+        self.policy.filled(page.run(), Fill::Unparked, cell.get().heat());
+        cell.apply(|word| word.copied_back(slot, now));
+        self.block.parked_hits().fetch_add(1, Relaxed);
+        self.count_resident(1);
+    }
+
+    fn unprotect(&mut self, at: usize) {
+        // Fails only when the page is gone; the thread then faults again.
+        let _ = self.uffd.write_protect(at, PAGE_BYTES, 0);
+        self.wake(at);
+    }
+
+    /// A fault on a page that should be in its place: it was served a moment ago, or the program gave it away unseen.
+    fn refill_if_gone(&mut self, at: usize) {
+        match self.put(at, self.zeros.as_ptr(), PAGE_BYTES) {
+            Placed::Done => {
+                self.block.holes().fetch_add(1, Relaxed);
+            }
+            Placed::Occupied | Placed::Later | Placed::Gone => self.wake(at),
+        }
+    }
+}
+
+pub(crate) fn placed(result: Result<(), Errno>) -> Placed {
+    match result {
+        Ok(()) => Placed::Done,
+        Err(Errno::EEXIST) => Placed::Occupied,
+        Err(Errno::EAGAIN | Errno::EBUSY) => Placed::Later,
+        Err(_) => Placed::Gone,
+    }
+}

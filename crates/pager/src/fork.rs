@@ -1,0 +1,234 @@
+//! A fork: the child sees the parent's memory of that instant, and shares the parent's stored pages by reference.
+//!
+//! Before the fork the parent's monitor makes the child a member with page words of its own: nothing is parked, every
+//! stored page counts one reference more, and the DRAM that the child could come to take is found in the budget first.
+//! From then until the fork is over nothing is moved out, and what the program gives away is forgotten in the child's
+//! words too. The child starts from those words and from what the kernel says is present; it takes nothing from the
+//! parent's monitor, which may have been in the middle of anything.
+
+use crate::monitor::Monitor;
+use crate::regions::Arming;
+use crate::space::MemberIndex;
+use crate::windows::WindowMap;
+use memvisor_core::replace::{Fill, Replacement};
+use memvisor_core::{PAGE_BYTES, Page, PageWord, SlotRef};
+use memvisor_sys::{Errno, uffd};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+/// The plain memory of the parent, as it was when its monitor made the last child ready; for that child.
+static UNARMED_AT_FORK: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
+/// Turns of waiting for savers before the monitor goes on with what is there.
+const SETTLE_TURNS: u32 = 100_000;
+
+/// A child that is being forked: until that is over, what the parent gives away is forgotten in its words too.
+pub(crate) struct Nascent {
+    windows: WindowMap,
+}
+
+impl Monitor {
+    /// Makes a member for the child of the fork that follows.
+    pub(crate) fn prepare_fork(&mut self) -> Option<MemberIndex> {
+        self.make_room_for_child();
+        self.empty_staging();
+        let child = self.space.take_member()?;
+        let block = self.space.member(child);
+        block.parent().store(self.me.0 as u64 + 1, Relaxed);
+        let mut windows = WindowMap::default();
+        for (address, window) in self.windows.iter().collect::<Vec<_>>() {
+            let Some(copy) = self.space.take_window(child, address) else {
+                crate::reap::give_back(&self.space, &self.tiers, child);
+                return None;
+            };
+            self.copy_words(window, copy);
+            windows.insert(address, copy);
+        }
+        // What the child could take is charged to it from now on.
+        let resident = self.block.resident_pages().load(Relaxed);
+        let unarmed = self.block.unarmed_bytes().load(Relaxed);
+        block.resident_pages().store(resident, Relaxed);
+        block.unarmed_bytes().store(unarmed, Relaxed);
+        block.managed_bytes().store(self.block.managed_bytes().load(Relaxed), Release);
+        self.charge(resident as i64 + (unarmed / PAGE_BYTES as u64) as i64);
+        self.note_unarmed();
+        self.nascent = Some(Nascent { windows });
+        Some(child)
+    }
+
+    /// Every page of the child may come to be a copy: the budget must hold twice what is here.
+    fn make_room_for_child(&mut self) {
+        loop {
+            let own = self.block.resident_pages().load(Relaxed) as i64
+                + (self.block.unarmed_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;
+            let short = own - self.slack();
+            // Each page that leaves makes room for one and needs one less.
+            if short <= 0 || own < 256 || !self.make_slack(self.slack() + (short / 2).clamp(1, 1024)) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until every parked page is saved, or brings it back.
+    fn empty_staging(&mut self) {
+        self.ring_keeper();
+        let mut turns = 0;
+        while !self.staging.is_idle() {
+            self.free_frames();
+            turns += 1;
+            if turns < SETTLE_TURNS && self.keeper.is_alive() {
+                memvisor_sys::thread::yield_now();
+            } else if !self.clear_oldest() {
+                break;
+            }
+        }
+        self.drop_frames();
+        while self.loads.outstanding() > 0 {
+            self.wait_for_loads();
+        }
+    }
+
+    fn copy_words(&self, from: u32, to: u32) {
+        for (old, new) in self.space.table(from).iter().zip(self.space.table(to)) {
+            let word = memvisor_core::PageCell(old).get();
+            let copy = match word.page() {
+                // A compaction may move the slot at this moment: what counts is the word at the time of the count.
+                Page::Stored(_) => self.share_stored(memvisor_core::PageCell(old)),
+                Page::Resident(_) => PageWord::new(Page::Resident(SlotRef::None), word.heat(), word.stamp()),
+                Page::Untouched | Page::Lost => word,
+                Page::Outside => continue,
+                Page::Parking(_) | Page::Parked(_) | Page::Saving(..) | Page::Loading(_) | Page::Unparking(_) => {
+                    PageWord::new(Page::Lost, 0, 0)
+                }
+            };
+            memvisor_core::PageCell(new).put(copy);
+        }
+    }
+
+    /// Counts one reference more to the slot of a stored page, for the child.
+    fn share_stored(&self, cell: memvisor_core::PageCell<'_>) -> PageWord {
+        loop {
+            let word = cell.get();
+            let Page::Stored(slot) = word.page() else { return PageWord::new(Page::Lost, 0, 0) };
+            if self.tiers.retain(slot).is_err() {
+                return PageWord::new(Page::Lost, 0, 0);
+            }
+            if cell.get() == word {
+                return word;
+            }
+            self.tiers.release(slot);
+        }
+    }
+
+    /// While a fork is under way, what the parent gives away is given away in the child's words too.
+    pub(crate) fn forget_in_child(&mut self, page: memvisor_core::PageIndex) {
+        let address = self.space.address(page);
+        let Some(page) = self.nascent.as_mut().and_then(|nascent| nascent.windows.find(address)) else { return };
+        let cell = self.space.page(page);
+        if let Some((before, _)) = cell.apply(|word| word.discard())
+            && let Page::Stored(slot) = before.page()
+        {
+            self.release(slot);
+        }
+    }
+
+    /// In a forked child: registers what the parent had armed and finds out what is present. Nothing of the program may
+    /// run before this is done.
+    ///
+    /// # Errors
+    /// When memory that the parent had armed cannot be registered: evicted pages would read as zeros, so the child must
+    /// not run.
+    pub fn inherit(&mut self) -> Result<(), Errno> {
+        let windows: Vec<u32> = self.space.windows_of(self.me).collect();
+        let charged = self.block.resident_pages().swap(0, Relaxed);
+        let unarmed = self.block.unarmed_bytes().swap(0, Relaxed);
+        self.charge(-(charged as i64) - (unarmed / PAGE_BYTES as u64) as i64);
+        self.block.managed_bytes().store(0, Relaxed);
+        for window in windows {
+            let address = self.space.window(window).1.load(Relaxed) as usize;
+            self.windows.insert(address, window);
+            self.policy.reserve(crate::layout::runs_of(window));
+            for (start, end) in self.managed_stretches(window, address) {
+                self.inherit_stretch(start, end)?;
+            }
+        }
+        self.inherit_unarmed();
+        Ok(())
+    }
+
+    fn managed_stretches(&self, window: u32, address: usize) -> Vec<(usize, usize)> {
+        let mut stretches: Vec<(usize, usize)> = Vec::new();
+        for (at, word) in self.space.table(window).iter().enumerate() {
+            if memvisor_core::PageCell(word).get().page() == Page::Outside {
+                continue;
+            }
+            let start = address + at * PAGE_BYTES;
+            match stretches.last_mut() {
+                Some(last) if last.1 == start => last.1 += PAGE_BYTES,
+                _ => stretches.push((start, start + PAGE_BYTES)),
+            }
+        }
+        stretches
+    }
+
+    fn inherit_stretch(&mut self, start: usize, end: usize) -> Result<(), Errno> {
+        let modes = match self.parking {
+            crate::monitor::Parking::Move => uffd::REGISTER_MISSING,
+            crate::monitor::Parking::Copy => uffd::REGISTER_MISSING | uffd::REGISTER_WP,
+        };
+        for (from, to) in self.anonymous_in(start, end) {
+            self.uffd.register(from, to - from, modes)?;
+            self.regions.set_armed(from, to);
+            self.block.managed_bytes().fetch_add((to - from) as u64, Relaxed);
+            self.settle_words(from, to)?;
+        }
+        Ok(())
+    }
+
+    /// A page is resident in the child exactly when it is present.
+    fn settle_words(&mut self, start: usize, end: usize) -> Result<(), Errno> {
+        let mut present: Vec<(usize, usize)> = Vec::new();
+        self.pagemap.present_runs(start, end, |from, to, _zero| present.push((from, to)))?;
+        let mut at = start;
+        for (from, to) in present.into_iter().chain([(end, end)]) {
+            self.settle_absent(at, from);
+            self.settle_present(from, to);
+            at = to;
+        }
+        Ok(())
+    }
+
+    fn settle_absent(&mut self, start: usize, end: usize) {
+        self.for_each_page(start, end, |monitor, page| {
+            monitor.space.page(page).apply(|word| word.is_resident().then_some(PageWord::UNTOUCHED));
+        });
+    }
+
+    fn settle_present(&mut self, start: usize, end: usize) {
+        self.for_each_page(start, end, |monitor, page| {
+            let heat = monitor.policy.filled(page.run(), Fill::FirstTouch, 0);
+            let old = monitor.space.page(page).put(PageWord::new(Page::Resident(SlotRef::None), heat, 0));
+            if let Page::Stored(slot) | Page::Resident(slot) = old.page() {
+                monitor.release(slot);
+            }
+            monitor.count_resident(1);
+        });
+    }
+
+    fn note_unarmed(&self) {
+        let unarmed = self.regions.iter().filter(|piece| piece.arming == Arming::Unarmed);
+        if let Ok(mut noted) = UNARMED_AT_FORK.lock() {
+            noted.clear();
+            noted.extend(unarmed.map(|piece| (piece.start, piece.end)));
+        }
+    }
+
+    fn inherit_unarmed(&mut self) {
+        let pieces = UNARMED_AT_FORK.lock().map(|mut noted| std::mem::take(&mut *noted)).unwrap_or_default();
+        for (start, end) in pieces {
+            let bytes = self.regions.add(start, end);
+            self.count_unarmed(bytes as i64);
+            self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
+        }
+    }
+}

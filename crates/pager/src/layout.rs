@@ -1,0 +1,316 @@
+//! What the program does to its address space: maps, unmaps, moves and gives away; and how its memory is armed.
+
+use crate::door::Note;
+use crate::monitor::{Monitor, Parking};
+use crate::regions::{Arming, Piece};
+use memvisor_core::replace::{Fill, Replacement};
+use memvisor_core::{PAGE_BYTES, Page, PageIndex, PageWord, RunIndex, SlotRef, WINDOW_BYTES, WINDOW_RUNS};
+use memvisor_sys::{Errno, maps, uffd};
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How much plain memory is armed in one step when DRAM is short. Arming reads the page map, so it is not free:
+/// 8 MiB cost about 0.1 ms.
+const ARM_STEP_BYTES: usize = 8 << 20;
+
+impl Monitor {
+    /// Reads the notes of the program's threads that are older than `horizon`.
+    pub(crate) fn read_notes(&mut self, horizon: u64) {
+        while let Some(note) = self.door.take(horizon) {
+            match note {
+                Note::Mapped { start, end } => self.mapped(start, end),
+                Note::Unmapped { start, end } => self.unmapped(start, end),
+                Note::Discarded { start, end } => self.removed(start, end),
+                Note::Unify { start, end } => self.unify(start, end),
+                Note::ForkPrepare => {
+                    let child = self.prepare_fork();
+                    self.door.set_answer(child.map_or(0, |member| member.0 as u64 + 1));
+                }
+                Note::ForkDone => self.nascent = None,
+            }
+        }
+    }
+
+    /// New plain memory. What of it does not fit into the target is armed at once, from the end: it is empty, which
+    /// makes that cheap.
+    fn mapped(&mut self, start: usize, end: usize) {
+        let bytes = self.regions.add(start, end);
+        self.count_unarmed(bytes as i64);
+        self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
+        let short = -self.slack();
+        if short <= 0 {
+            return;
+        }
+        let short = (short as usize * PAGE_BYTES).next_multiple_of(PAGE_BYTES).min(end - start);
+        self.arm(end - short, end);
+    }
+
+    pub(crate) fn count_unarmed(&self, bytes: i64) {
+        self.block.unarmed_bytes().fetch_add(bytes as u64, Relaxed);
+        self.charge(bytes / PAGE_BYTES as i64);
+    }
+
+    /// The range is no longer managed.
+    pub(crate) fn unmapped(&mut self, start: usize, end: usize) {
+        for piece in self.regions.remove(start, end) {
+            self.block.managed_bytes().fetch_sub(piece.bytes() as u64, Relaxed);
+            match piece.arming {
+                Arming::Unarmed => self.count_unarmed(-(piece.bytes() as i64)),
+                Arming::Armed => self.for_each_page(piece.start, piece.end, |monitor, page| {
+                    monitor.discard(page);
+                    monitor.space.page(page).put(PageWord::OUTSIDE);
+                }),
+            }
+        }
+    }
+
+    /// The program gave the contents of the range away.
+    pub(crate) fn removed(&mut self, start: usize, end: usize) {
+        self.for_each_page(start, end, |monitor, page| {
+            monitor.discard(page);
+        });
+    }
+
+    pub(crate) fn for_each_page(&mut self, start: usize, end: usize, mut act: impl FnMut(&mut Self, PageIndex)) {
+        let spans: Vec<_> = self.windows.spans(start, end).collect();
+        for (_, first, count) in spans {
+            for offset in 0..count as u32 {
+                act(self, PageIndex(first.0 + offset));
+            }
+        }
+    }
+
+    /// The page has no contents from now on; what it owned is given back.
+    pub(crate) fn discard(&mut self, page: PageIndex) {
+        self.forget_in_child(page);
+        let Some((before, _)) = self.space.page(page).apply(|word| word.discard()) else { return };
+        match before.page() {
+            Page::Resident(slot) => {
+                self.release(slot);
+                self.count_resident(-1);
+                self.block.discards().fetch_add(1, Relaxed);
+            }
+            Page::Stored(slot) | Page::Loading(slot) => {
+                self.release(slot);
+                self.block.discards().fetch_add(1, Relaxed);
+            }
+            // The frame is nobody's now and is dropped in its turn.
+            Page::Parked(frame) | Page::Saving(frame, _) => {
+                self.release(self.staging.entry(frame).slot());
+                self.block.discards().fetch_add(1, Relaxed);
+            }
+            Page::Outside | Page::Untouched | Page::Lost | Page::Parking(_) | Page::Unparking(_) => {}
+        }
+    }
+
+    /// The pages of `from..from+len` are at `to` now, with their registration.
+    pub(crate) fn remapped(&mut self, from: usize, to: usize, len: usize) {
+        let pieces = self.regions.remove(from, from + len);
+        for piece in &pieces {
+            self.block.managed_bytes().fetch_sub(piece.bytes() as u64, Relaxed);
+            if piece.arming == Arming::Unarmed {
+                self.count_unarmed(-(piece.bytes() as i64));
+            }
+        }
+        // Whatever was at the new place is gone; the kernel has told us so, or it was plain memory.
+        self.unmapped(to, to + len);
+        for piece in pieces {
+            let (start, end) = (piece.start - from + to, piece.end - from + to);
+            self.block.managed_bytes().fetch_add(piece.bytes() as u64, Relaxed);
+            match piece.arming {
+                Arming::Unarmed => {
+                    self.regions.add(start, end);
+                    self.count_unarmed(piece.bytes() as i64);
+                }
+                Arming::Armed => {
+                    self.make_windows(start, end);
+                    self.regions.set_armed(start, end);
+                    self.move_words(piece.start, start, piece.bytes());
+                }
+            }
+        }
+    }
+
+    fn move_words(&mut self, from: usize, to: usize, bytes: usize) {
+        for offset in (0..bytes).step_by(PAGE_BYTES) {
+            let (Some(old), Some(new)) = (self.page_at(from + offset), self.page_at(to + offset)) else { continue };
+            let word = self.space.page(old).put(PageWord::OUTSIDE);
+            let word = if word.page() == Page::Outside { PageWord::UNTOUCHED } else { word };
+            self.space.page(new).put(word);
+            match word.page() {
+                Page::Resident(_) => {
+                    self.policy.filled(new.run(), Fill::FirstTouch, word.heat());
+                }
+                Page::Parked(frame) | Page::Saving(frame, _) => {
+                    let entry = self.staging.entry(frame);
+                    entry.set(Some(new), entry.slot());
+                }
+                Page::Loading(_) => self.loads.moved(old, new),
+                Page::Outside | Page::Untouched | Page::Stored(_) | Page::Lost => {}
+                Page::Parking(_) | Page::Unparking(_) => {}
+            }
+        }
+    }
+
+    /// Arms all of a mapping of which a part is armed.
+    fn unify(&mut self, start: usize, end: usize) {
+        if self.regions.iter_in(start, end).any(|piece| piece.arming == Arming::Armed) {
+            self.arm(start, end);
+        }
+    }
+
+    /// Arms plain memory until some DRAM is found to be free, or there is no plain memory left.
+    pub(crate) fn arm_some(&mut self) -> bool {
+        let Some(piece) = self.regions.unarmed_from(self.arm_next) else { return false };
+        let end = piece.end.min(piece.start + ARM_STEP_BYTES);
+        self.arm(piece.start, end);
+        self.arm_next = end;
+        true
+    }
+
+    /// Arms the plain memory in `start..end`: from now on its missing pages fault, and each page has a word.
+    pub(crate) fn arm(&mut self, start: usize, end: usize) {
+        let unarmed: Vec<Piece> = self
+            .regions
+            .remove(start, end)
+            .into_iter()
+            .filter(|piece| match piece.arming {
+                Arming::Unarmed => true,
+                Arming::Armed => {
+                    self.regions.set_armed(piece.start, piece.end);
+                    false
+                }
+            })
+            .collect();
+        for piece in unarmed {
+            self.count_unarmed(-(piece.bytes() as i64));
+            self.block.managed_bytes().fetch_sub(piece.bytes() as u64, Relaxed);
+            for (from, to) in self.anonymous_in(piece.start, piece.end) {
+                self.arm_mapping(from, to);
+            }
+        }
+    }
+
+    /// The parts of `start..end` that are private anonymous memory now, as the kernel says.
+    pub(crate) fn anonymous_in(&mut self, start: usize, end: usize) -> Vec<(usize, usize)> {
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        let mut buffer = std::mem::take(&mut self.maps_buffer);
+        let _ = maps::for_each_mapping(None, &mut buffer, |mapping| {
+            let (from, to) = (mapping.start.max(start), mapping.end.min(end));
+            let named = mapping.path.first().is_some_and(|first| *first == b'/' || mapping.path.starts_with(b"[stack"));
+            if from < to && !mapping.shared && mapping.inode == 0 && !named {
+                match found.last_mut() {
+                    Some(last) if last.1 == from => last.1 = to,
+                    _ => found.push((from, to)),
+                }
+            }
+        });
+        self.maps_buffer = buffer;
+        found
+    }
+
+    fn arm_mapping(&mut self, start: usize, end: usize) {
+        let modes = match self.parking {
+            Parking::Move => uffd::REGISTER_MISSING,
+            Parking::Copy => uffd::REGISTER_MISSING | uffd::REGISTER_WP,
+        };
+        if !self.make_windows(start, end) {
+            return;
+        }
+        if self.uffd.register(start, end - start, modes).is_err() {
+            // Somebody else's userfaultfd, or special memory: it stays plain and is overhead.
+            return;
+        }
+        self.block.managed_bytes().fetch_add((end - start) as u64, Relaxed);
+        self.regions.set_armed(start, end);
+        self.note_words(start, end);
+    }
+
+    /// Gives every page of freshly registered memory its word: resident where it is present.
+    pub(crate) fn note_words(&mut self, start: usize, end: usize) {
+        self.for_each_page(start, end, |monitor, page| {
+            monitor.space.page(page).put(PageWord::UNTOUCHED);
+        });
+        let mut present: Vec<(usize, usize)> = Vec::new();
+        let scanned = self.pagemap.present_runs(start, end, |from, to, _zero| present.push((from, to)));
+        if scanned.is_err() {
+            return;
+        }
+        let now = self.now();
+        for (from, to) in present {
+            self.for_each_page(from, to, |monitor, page| {
+                let heat = monitor.policy.filled(page.run(), Fill::FirstTouch, 0);
+                monitor.space.page(page).put(PageWord::new(Page::Resident(SlotRef::None), heat, now));
+            });
+            self.count_resident(((to - from) / PAGE_BYTES) as i64);
+        }
+    }
+
+    pub(crate) fn make_windows(&mut self, start: usize, end: usize) -> bool {
+        let mut at = start / WINDOW_BYTES * WINDOW_BYTES;
+        while at < end {
+            if self.windows.find(at).is_none() {
+                let Some(window) = self.space.take_window(self.me, at) else { return false };
+                self.windows.insert(at, window);
+                self.policy.reserve(runs_of(window));
+            }
+            at += WINDOW_BYTES;
+        }
+        true
+    }
+
+    /// A fault in memory that has no words: the kernel grew a registered mapping, or two were joined. Such a page was
+    /// never given contents by anybody, so it starts as zeros.
+    pub(crate) fn adopt(&mut self, at: usize) {
+        let Some(&(start, end)) = self.anonymous_in(at, at + PAGE_BYTES).first() else { return self.wake(at) };
+        if !self.make_windows(start, end) {
+            return self.wake(at);
+        }
+        self.regions.set_armed(start, end);
+        let Some(page) = self.page_at(at) else { return self.wake(at) };
+        let cell = self.space.page(page);
+        if cell.get().page() == Page::Outside {
+            cell.put(PageWord::UNTOUCHED);
+            self.block.managed_bytes().fetch_add(PAGE_BYTES as u64, Relaxed);
+            self.serve(at, false);
+        }
+    }
+
+    /// Registers fresh pages for the program's threads to ring at.
+    pub(crate) fn hang_bells(&mut self) -> Result<(), Errno> {
+        let bytes = crate::door::BELLS * PAGE_BYTES;
+        self.bells = memvisor_sys::memory::map_anonymous(bytes)?;
+        self.uffd.register(self.bells, bytes, uffd::REGISTER_MISSING)?;
+        self.door.listen(self.bells);
+        Ok(())
+    }
+
+    pub(crate) fn is_bell(&self, address: usize) -> bool {
+        (self.bells..self.bells + crate::door::BELLS * PAGE_BYTES).contains(&address)
+    }
+
+    /// Answers a ring: every note is read by now. When half of the bells are used up, the other half is made new.
+    pub(crate) fn answer(&mut self, address: usize) {
+        self.block.requests().fetch_add(1, Relaxed);
+        self.read_notes(self.door.head());
+        let at = (address & !(PAGE_BYTES - 1)) - self.bells;
+        let half = crate::door::BELLS / 2 * PAGE_BYTES;
+        if at.is_multiple_of(half) {
+            let other = self.bells + (half - at);
+            let renewed = self.uffd.unregister(other, half).is_ok()
+                && memvisor_sys::memory::drop_pages(other, half).is_ok()
+                && self.uffd.register(other, half, uffd::REGISTER_MISSING).is_ok();
+            debug_assert!(renewed, "the door's own memory is registered and private");
+        }
+        // Memory may be changing (EAGAIN): the thread is woken, rings at the same page again and is answered then.
+        if self.uffd.copy(self.bells + at, self.zeros.as_ptr(), PAGE_BYTES, 0).is_err() {
+            self.wake(self.bells + at);
+        }
+    }
+}
+
+/// The runs of a window.
+pub(crate) fn runs_of(window: u32) -> Range<RunIndex> {
+    let first = window * WINDOW_RUNS as u32;
+    RunIndex(first)..RunIndex(first + WINDOW_RUNS as u32)
+}

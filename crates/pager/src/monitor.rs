@@ -1,0 +1,299 @@
+//! The monitor: the thread of an address space that serves its faults and decides what leaves.
+//!
+//! One turn of its loop reads a batch of messages and the notes of the program's threads, in an order that keeps the
+//! two consistent; serves the faults; then makes room. Nothing it touches is managed memory: a monitor that faulted
+//! would wait for itself.
+//!
+//! Absent on purpose: locks, allocation on the fault path, any knowledge of policy beyond the target in the header.
+
+use crate::ahead::AHEAD_PAGES_MAX;
+use crate::door::Door;
+use crate::follow::Follow;
+use crate::fork::Nascent;
+use crate::loads::Loads;
+use crate::regions::Regions;
+use crate::save::SaveBuffers;
+use crate::space::{MemberIndex, Space};
+use crate::staging::Staging;
+use crate::watch::KeeperWatch;
+use crate::windows::WindowMap;
+use memvisor_core::prefetch::Streams;
+use memvisor_core::replace::{Replacement, S3Fifo};
+use memvisor_core::{PAGE_BYTES, PageIndex, SlotRef};
+use memvisor_proto::space::{member_state, option};
+use memvisor_proto::{Header, Member};
+use crate::stores::Tiers;
+use memvisor_sys::file::AlignedBuffer;
+use memvisor_sys::memory::Staging as StagingArea;
+use memvisor_sys::pagemap::Pagemap;
+use memvisor_sys::poll::PollFd;
+use memvisor_sys::uffd::{self, Message, MessageBuffer, Uffd};
+use memvisor_sys::{Errno, clock, thread};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// While frames wait or other members run, the monitor looks around this often, in milliseconds.
+const BUSY_TICK_MS: i32 = 10;
+/// Otherwise this often: for a new target.
+const IDLE_TICK_MS: i32 = 200;
+/// Messages of one batch.
+const BATCH: usize = 32;
+
+/// How pages leave their place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parking {
+    /// UFFDIO_MOVE: whole, atomic against the program.
+    Move,
+    /// Kernels before 6.8: write-protect, copy, drop.
+    Copy,
+}
+
+/// Serves the faults of one address space.
+pub struct Monitor {
+    pub(crate) space: Space,
+    pub(crate) header: Header<'static>,
+    pub(crate) me: MemberIndex,
+    pub(crate) block: Member<'static>,
+    pub(crate) door: &'static Door,
+    pub(crate) bells: usize,
+    pub(crate) parking: Parking,
+    /// Of the program's memory.
+    pub(crate) uffd: Uffd,
+    /// Of the staging area; never blocks, so that a reader of an empty frame gets an error.
+    pub(crate) staging_uffd: Uffd,
+    pub(crate) staging: Staging,
+    pub(crate) windows: WindowMap,
+    pub(crate) regions: Regions,
+    pub(crate) arm_next: usize,
+    pub(crate) policy: S3Fifo,
+    pub(crate) evicted: u64,
+    pub(crate) granule: u64,
+    pub(crate) tiers: Tiers,
+    pub(crate) save_buffers: SaveBuffers,
+    pub(crate) buffer: AlignedBuffer,
+    pub(crate) zeros: AlignedBuffer,
+    pub(crate) loads: Loads,
+    pub(crate) streams: Streams,
+    pub(crate) pagemap: Pagemap,
+    pub(crate) keeper: KeeperWatch,
+    pub(crate) follow: Follow,
+    pub(crate) ticket: u16,
+    pub(crate) nascent: Option<Nascent>,
+    pub(crate) maps_buffer: Vec<u8>,
+}
+
+/// Why a monitor could not be made.
+#[derive(Debug)]
+pub struct SetupError {
+    /// What was tried.
+    pub step: &'static str,
+    /// What the kernel said.
+    pub cause: Errno,
+}
+
+impl std::fmt::Display for SetupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.step, self.cause)
+    }
+}
+
+/// What a monitor starts from.
+pub struct Start {
+    /// The space.
+    pub space: Space,
+    /// The member this process is.
+    pub me: MemberIndex,
+    /// The door of this process.
+    pub door: &'static Door,
+    /// The stores.
+    pub tiers: Tiers,
+    /// Process id of the keeper.
+    pub keeper_pid: u32,
+}
+
+impl Monitor {
+    /// Makes the monitor of this process. Call it in the thread that will run it: its descriptors are that thread's own.
+    ///
+    /// # Errors
+    /// When the kernel refuses what is needed; the program can then only run unmanaged.
+    pub fn new(start: Start) -> Result<Self, SetupError> {
+        let Start { space, me, door, tiers, keeper_pid } = start;
+        let step = |step| move |cause| SetupError { step, cause };
+        let (header, block) = (space.header(), space.member(me));
+        let available = Uffd::available_features().map_err(step("asking userfaultfd for its features"))?;
+        let can_move = available & uffd::FEATURE_MOVE != 0 && !space.has_option(option::WITHOUT_MOVE);
+        let parking = if can_move { Parking::Move } else { Parking::Copy };
+        let events = uffd::FEATURE_EVENT_UNMAP | uffd::FEATURE_EVENT_REMAP | uffd::FEATURE_THREAD_ID;
+        let (for_program, for_staging) = match parking {
+            Parking::Move => (events | uffd::FEATURE_MOVE | uffd::FEATURE_EVENT_REMOVE, uffd::FEATURE_MOVE | uffd::FEATURE_SIGBUS),
+            Parking::Copy => (events | uffd::FEATURE_PAGEFAULT_FLAG_WP, 0),
+        };
+        let poison = available & uffd::FEATURE_POISON;
+        let uffd = Uffd::open(for_program | poison).map_err(step("opening a userfaultfd"))?;
+        let staging_uffd = Uffd::open(for_staging).map_err(step("opening a userfaultfd for staging"))?;
+
+        let target_pages = header.target_bytes().load(Relaxed) / PAGE_BYTES as u64;
+        let frames = Staging::frames_for(target_pages);
+        let area = StagingArea::new(frames as u32).map_err(step("mapping the staging area"))?;
+        if parking == Parking::Move {
+            staging_uffd
+                .register(area.base(), frames as usize * PAGE_BYTES, uffd::REGISTER_MISSING)
+                .map_err(step("registering the staging area"))?;
+        }
+        let buffer = AlignedBuffer::new(AHEAD_PAGES_MAX * PAGE_BYTES).map_err(step("mapping a buffer"))?;
+        let zeros = AlignedBuffer::new(AHEAD_PAGES_MAX * PAGE_BYTES).map_err(step("mapping a buffer"))?;
+        let save_buffers = SaveBuffers::new().map_err(step("mapping buffers for saving"))?;
+        let loads = Loads::new(&tiers).map_err(step("mapping buffers for the log"))?;
+        let pagemap = Pagemap::open(None).map_err(step("opening the page map"))?;
+        let mut monitor = Self {
+            space,
+            header,
+            me,
+            block,
+            door,
+            bells: 0,
+            parking,
+            uffd,
+            staging_uffd,
+            staging: Staging::new(space, me, area, frames),
+            windows: WindowMap::default(),
+            regions: Regions::default(),
+            arm_next: 0,
+            policy: S3Fifo::new(target_pages),
+            evicted: 0,
+            granule: 1,
+            tiers,
+            save_buffers,
+            buffer,
+            zeros,
+            loads,
+            streams: Streams::default(),
+            pagemap,
+            keeper: KeeperWatch::new(keeper_pid),
+            follow: Follow::new(),
+            ticket: 0,
+            nascent: None,
+            maps_buffer: vec![0; 1 << 16],
+        };
+        monitor.resize();
+        monitor.hang_bells().map_err(step("registering the door"))?;
+        block.monitor_tid().store(u64::from(thread::gettid()), Relaxed);
+        Ok(monitor)
+    }
+
+    /// Serves faults until the process ends.
+    pub fn run(mut self) -> ! {
+        self.block.state().store(member_state::LIVE, std::sync::atomic::Ordering::Release);
+        let mut messages = MessageBuffer::new();
+        loop {
+            self.wait();
+            self.turn(&mut messages);
+        }
+    }
+
+    fn wait(&mut self) {
+        let busy = !self.staging.is_idle() || self.header.members().load(Relaxed) > 1 || self.nascent.is_some();
+        let timeout = if busy { BUSY_TICK_MS } else { IDLE_TICK_MS };
+        let mut fds = [PollFd::readable(self.uffd.fd()), PollFd::readable(self.loads.fd())];
+        let count = if self.loads.outstanding() > 0 { 2 } else { 1 };
+        if let Ok(0) = memvisor_sys::poll::poll(&mut fds[..count], timeout) {
+            self.tick();
+        }
+    }
+
+    /// One turn. Notes that were left before the messages were read are taken before the events among them: a thread
+    /// that unmaps and another that maps the same place then are seen in that order (they share the door's lock, and the
+    /// first returns only when its event was read).
+    fn turn(&mut self, messages: &mut MessageBuffer) {
+        let horizon = self.door.head();
+        let count = self.uffd.read(messages).unwrap_or(0);
+        self.read_notes(horizon);
+        let mut faults = [(0usize, false, 0u32); BATCH];
+        let mut pending = 0;
+        for message in messages.messages() {
+            match message {
+                Message::Fault { address, write_protect, thread, .. } => {
+                    faults[pending] = (address, write_protect, thread);
+                    pending += 1;
+                }
+                Message::Remove { start, end } => self.removed(start, end),
+                Message::Unmap { start, end } => self.unmapped(start, end),
+                Message::Remap { from, to, len } => self.remapped(from, to, len),
+                Message::Fork { .. } => {}
+            }
+        }
+        for &(address, write_protect, thread) in &faults[..pending] {
+            let begun = clock::now_ns();
+            if self.is_bell(address) {
+                self.answer(address);
+                continue;
+            }
+            self.serve(address, write_protect);
+            self.count_service(clock::now_ns().saturating_sub(begun));
+            self.follow.fault_of(thread, &self.block);
+        }
+        self.finish_loads();
+        if count > 0 {
+            self.read_notes(self.door.head());
+        }
+        self.make_room();
+    }
+
+    fn count_service(&mut self, ns: u64) {
+        self.block.faults().fetch_add(1, Relaxed);
+        self.block.fault_ns().count(ns);
+        self.block.fault_ns_max().fetch_max(ns, Relaxed);
+    }
+
+    /// What is done when nothing happens: new target, frames that wait, a fair share for others.
+    fn tick(&mut self) {
+        self.resize();
+        self.settle_staging();
+        self.read_notes(self.door.head());
+        self.give_way();
+        self.make_room();
+    }
+
+    /// Follows the target in the header.
+    pub(crate) fn resize(&mut self) {
+        let target = self.header.target_bytes().load(Relaxed) / PAGE_BYTES as u64;
+        self.granule = (target / 256).max(1);
+        self.policy.set_capacity(target);
+    }
+
+    /// The eviction clock: one tick for a 256th of the target evicted.
+    pub(crate) fn now(&self) -> u16 {
+        (self.evicted / self.granule) as u16
+    }
+
+    /// Charges pages to the space.
+    pub(crate) fn charge(&self, pages: i64) {
+        self.header.charged_pages().fetch_add(pages as u64, Relaxed);
+    }
+
+    /// `pages` more of this member are in their place.
+    pub(crate) fn count_resident(&self, pages: i64) {
+        self.block.resident_pages().fetch_add(pages as u64, Relaxed);
+        self.charge(pages);
+    }
+
+    /// `pages` more frames of this member hold memory in staging.
+    pub(crate) fn count_staged(&self, pages: i64) {
+        self.block.staged_pages().fetch_add(pages as u64, Relaxed);
+        self.charge(pages);
+    }
+
+    pub(crate) fn next_ticket(&mut self) -> u16 {
+        self.ticket = self.ticket.wrapping_add(1);
+        self.ticket
+    }
+
+    pub(crate) fn release(&self, slot: SlotRef) {
+        if slot.is_some() {
+            self.tiers.release(slot);
+        }
+    }
+
+    pub(crate) fn page_at(&mut self, address: usize) -> Option<PageIndex> {
+        self.windows.find(address)
+    }
+}

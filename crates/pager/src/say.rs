@@ -1,0 +1,40 @@
+//! One line for people, from a thread that has no descriptors of its own and may not allocate.
+
+use crate::space::{MemberIndex, Space};
+use memvisor_core::SlotRef;
+use memvisor_store::Why;
+use std::fmt::Write;
+
+/// A line being built on the stack; what does not fit is cut.
+struct Line {
+    bytes: [u8; 400],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let count = text.len().min(self.bytes.len() - self.len);
+        self.bytes[self.len..self.len + count].copy_from_slice(&text.as_bytes()[..count]);
+        self.len += count;
+        Ok(())
+    }
+}
+
+/// Writes one line to the program's standard error, if it has one.
+pub fn line(text: std::fmt::Arguments<'_>) {
+    let mut line = Line { bytes: [0; 400], len: 0 };
+    let _ = line.write_fmt(format_args!("memvisor: {text}\n"));
+    memvisor_sys::file::write_to_stderr(&line.bytes[..line.len]);
+}
+
+/// A page cannot be brought back true.
+pub(crate) fn lost_page(space: &Space, member: MemberIndex, at: usize, store: &str, slot: SlotRef, why: &Why) {
+    let header = space.header();
+    let id = header.id_low().load(std::sync::atomic::Ordering::Relaxed);
+    line(format_args!(
+        "space {id:016x}: page {at:#x} of process {} is lost: store {store}, {slot:?}: {why:?}. \
+         A touch of it is a SIGBUS (member {}).",
+        memvisor_sys::process::getpid(),
+        member.0
+    ));
+}

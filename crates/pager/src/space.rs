@@ -1,0 +1,200 @@
+//! A space as one process sees it: the mapped memory file and the names of its parts.
+
+use memvisor_core::{PageCell, PageIndex, RUN_PAGES, RunIndex, WINDOW_PAGES};
+use memvisor_proto::space::{FRAMES_MAX, MEMBERS_MAX, WINDOWS_MAX, member_state};
+use memvisor_proto::{Header, Layout, Member};
+use memvisor_sys::shared::SharedMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const WORD: usize = 8;
+const TABLE_BYTES: usize = WINDOW_PAGES * WORD;
+
+/// How much compressed memory is believed to hold, at the very best, when a program asks for memory.
+const COMPRESSION_AT_BEST: u64 = 4;
+
+/// The number of a member in its space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemberIndex(pub usize);
+
+/// A mapped space.
+#[derive(Clone, Copy)]
+pub struct Space {
+    map: SharedMap,
+}
+
+/// What lies in one frame of a staging area: which page, and the stored copy that the page had.
+#[derive(Clone, Copy)]
+pub struct FrameEntry {
+    page: &'static AtomicU64,
+    slot: &'static AtomicU64,
+}
+
+impl FrameEntry {
+    /// The page whose frame this is; `None` for a frame that was skipped.
+    pub fn page(&self) -> Option<PageIndex> {
+        match self.page.load(Ordering::Acquire) {
+            0 => None,
+            stored => Some(PageIndex((stored - 1) as u32)),
+        }
+    }
+
+    /// Writes both halves, before the frame is published.
+    pub fn set(&self, page: Option<PageIndex>, slot: memvisor_core::SlotRef) {
+        self.slot.store(slot.pack(), Ordering::Relaxed);
+        self.page.store(page.map_or(0, |page| page.0 as u64 + 1), Ordering::Release);
+    }
+
+    /// The stored copy that the page had when it was moved out. It belongs to the frame while the page's word names
+    /// the frame, and to whoever takes the word out of that state.
+    pub fn slot(&self) -> memvisor_core::SlotRef {
+        memvisor_core::SlotRef::unpack(self.slot.load(Ordering::Acquire))
+    }
+}
+
+impl Space {
+    /// Sees `map` as a space.
+    pub fn new(map: SharedMap) -> Self {
+        Self { map }
+    }
+
+    /// The mapping.
+    pub fn map(&self) -> SharedMap {
+        self.map
+    }
+
+    /// The header.
+    pub fn header(&self) -> Header<'static> {
+        Header(self.map.words(Layout::HEADER, Header::WORDS))
+    }
+
+    /// The block of a member.
+    pub fn member(&self, member: MemberIndex) -> Member<'static> {
+        Member(self.map.words(Layout::MEMBERS + member.0 * Member::WORDS * WORD, Member::WORDS))
+    }
+
+    /// Every member block, with its number.
+    pub fn members(&self) -> impl Iterator<Item = (MemberIndex, Member<'static>)> + '_ {
+        (0..MEMBERS_MAX).map(|at| (MemberIndex(at), self.member(MemberIndex(at))))
+    }
+
+    /// The entry of a frame of a member's staging area.
+    pub fn frame(&self, member: MemberIndex, frame: u32) -> FrameEntry {
+        let at = Layout::FRAMES + (member.0 * FRAMES_MAX + frame as usize) * 2 * WORD;
+        let words = self.map.words(at, 2);
+        FrameEntry { page: &words[0], slot: &words[1] }
+    }
+
+    /// The directory entry of a window: owner plus one (0: free), and address.
+    pub fn window(&self, window: u32) -> (&'static AtomicU64, &'static AtomicU64) {
+        let words = self.map.words(Layout::WINDOWS + window as usize * 2 * WORD, 2);
+        (&words[0], &words[1])
+    }
+
+    /// The page words of a window.
+    pub fn table(&self, window: u32) -> &'static [AtomicU64] {
+        self.map.words(Layout::TABLES + window as usize * TABLE_BYTES, WINDOW_PAGES)
+    }
+
+    /// The word of a page.
+    pub fn page(&self, page: PageIndex) -> PageCell<'static> {
+        PageCell(&self.table(page.window())[page.offset()])
+    }
+
+    /// The words of a run.
+    pub fn run(&self, run: RunIndex) -> &'static [AtomicU64] {
+        let first = run.first();
+        &self.table(first.window())[first.offset()..first.offset() + RUN_PAGES]
+    }
+
+    /// The address of a page.
+    pub fn address(&self, page: PageIndex) -> usize {
+        self.window(page.window()).1.load(Ordering::Acquire) as usize + page.offset() * memvisor_core::PAGE_BYTES
+    }
+
+    /// The windows that a member owns.
+    pub fn windows_of(&self, member: MemberIndex) -> impl Iterator<Item = u32> + '_ {
+        let owner = member.0 as u64 + 1;
+        (0..self.windows_end()).filter(move |&window| self.window(window).0.load(Ordering::Acquire) == owner)
+    }
+
+    /// One past the highest window that was ever taken.
+    pub fn windows_end(&self) -> u32 {
+        self.header().window_hint().load(Ordering::Acquire) as u32
+    }
+
+    /// Takes a free window for the pages at `address` (aligned to a window). `None` when the space has no more.
+    pub fn take_window(&self, member: MemberIndex, address: usize) -> Option<u32> {
+        let owner = member.0 as u64 + 1;
+        for window in 0..WINDOWS_MAX as u32 {
+            let (holder, at) = self.window(window);
+            if holder.load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            if holder.compare_exchange(0, owner, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                at.store(address as u64, Ordering::Release);
+                self.header().window_hint().fetch_max(window as u64 + 1, Ordering::AcqRel);
+                self.header().windows_used().fetch_add(1, Ordering::Relaxed);
+                self.header().meta_bytes().fetch_add(TABLE_BYTES as u64, Ordering::Relaxed);
+                self.member(member).table_windows().fetch_add(1, Ordering::Relaxed);
+                return Some(window);
+            }
+        }
+        None
+    }
+
+    /// Gives a window back; its words must own nothing.
+    pub fn give_window(&self, member: MemberIndex, window: u32) {
+        let offset = Layout::TABLES + window as usize * TABLE_BYTES;
+        if self.map.punch(offset, TABLE_BYTES).is_err() {
+            self.table(window).iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
+        self.header().windows_used().fetch_sub(1, Ordering::Relaxed);
+        self.header().meta_bytes().fetch_sub(TABLE_BYTES as u64, Ordering::Relaxed);
+        self.member(member).table_windows().fetch_sub(1, Ordering::Relaxed);
+        self.window(window).0.store(0, Ordering::Release);
+    }
+
+    /// Takes a free member block. `None` when the space is full.
+    pub fn take_member(&self) -> Option<MemberIndex> {
+        let (at, block) = self.members().find(|(_, block)| {
+            block
+                .state()
+                .compare_exchange(member_state::FREE, member_state::JOINING, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })?;
+        block.0.iter().skip(1).for_each(|word| word.store(0, Ordering::Relaxed));
+        block.joined_ns().store(memvisor_sys::clock::now_ns(), Ordering::Release);
+        Some(at)
+    }
+
+    /// Pages that may still be charged before the space is at its target; negative when it is above.
+    pub fn headroom_pages(&self) -> i64 {
+        let header = self.header();
+        let pools = header.ram_bytes().load(Ordering::Relaxed) + header.meta_bytes().load(Ordering::Relaxed);
+        let target = header.target_bytes().load(Ordering::Relaxed);
+        (target as i64 - pools as i64) / memvisor_core::PAGE_BYTES as i64
+            - header.charged_pages().load(Ordering::Relaxed) as i64
+    }
+
+    /// Whether the stores could not hold `bytes` more. Like the kernel's own rule for memory, it refuses what is beyond
+    /// all means, and everything once nothing more can be moved out.
+    pub fn refuses(&self, bytes: u64) -> bool {
+        let header = self.header();
+        let word = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        if word(header.store_full()) != 0 {
+            return true;
+        }
+        let log = word(header.log_pages()).saturating_sub(word(header.log_used_pages())) * memvisor_core::PAGE_BYTES as u64;
+        bytes > word(header.target_bytes()) + word(header.ram_limit_bytes()) * COMPRESSION_AT_BEST + log
+    }
+
+    /// Whether pages are moved out whole, so that the kernel itself reports what a program gives away.
+    pub fn has_move(&self) -> bool {
+        !self.has_option(memvisor_proto::space::option::WITHOUT_MOVE)
+    }
+
+    /// Whether an option of the run is set.
+    pub fn has_option(&self, bit: u64) -> bool {
+        self.header().options().load(Ordering::Relaxed) & bit != 0
+    }
+}

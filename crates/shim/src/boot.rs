@@ -1,0 +1,206 @@
+//! The start of a member: the process joins its space and gets a monitor.
+
+use crate::{door, forks, heap};
+use core::ffi::{CStr, c_int, c_void};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicU64, Ordering};
+use memvisor_pager::{MemberIndex, Monitor, Space, Start, leave_behind, say};
+use memvisor_proto::Layout;
+use memvisor_proto::space::{MAGIC, VERSION, option};
+use memvisor_pager::Tiers;
+use memvisor_sys::futex::FutexWord;
+use memvisor_sys::shared::SharedFile;
+use memvisor_sys::{process, thread};
+use std::ffi::CString;
+use std::sync::OnceLock;
+
+/// Where a process finds its space: `KEEPER:SPACE:LOG:ID`, as `memvisor run` writes it.
+const SPACE_VARIABLE: &str = "MEMVISOR_SPACE";
+/// The exit code of a program that may not run unmanaged and cannot be managed.
+const CANNOT_RUN: c_int = 126;
+/// The stack of a monitor; it uses less than a quarter.
+const STACK_BYTES: usize = 256 << 10;
+
+const WAITING: u64 = 0;
+const READY: u64 = 1;
+const FAILED: u64 = 2;
+/// What became of the monitor that is being started.
+static MONITOR: AtomicU64 = AtomicU64::new(WAITING);
+/// The member that this process is, plus one.
+static MEMBER: AtomicU64 = AtomicU64::new(0);
+static INVITATION: OnceLock<Invitation> = OnceLock::new();
+
+/// What a process must know to join.
+#[derive(Clone)]
+struct Invitation {
+    keeper: u32,
+    log: Option<CString>,
+    space: Space,
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+extern "C" fn at_start() {
+    heap::start();
+    forks::register_late();
+    heap::plainly(|| {
+        let Some(text) = std::env::var_os(SPACE_VARIABLE) else { return };
+        let joined = accept(&text.to_string_lossy()).and_then(|invitation| {
+            let space = invitation.space;
+            INVITATION.get_or_init(|| invitation);
+            join(space)
+        });
+        if let Err(reason) = joined {
+            give_up(&reason);
+        }
+    });
+}
+
+/// The program runs unmanaged; with `--strict` it does not run.
+fn give_up(reason: &str) {
+    let strict = INVITATION.get().is_some_and(|invitation| invitation.space.has_option(option::STRICT));
+    let consequence = if strict { "it does not run (--strict)" } else { "it runs unmanaged, in plain memory" };
+    say::line(format_args!("process {}: {reason}; {consequence}", process::getpid()));
+    if strict {
+        unsafe extern "C" {
+            safe fn _exit(code: c_int) -> !;
+        }
+        _exit(CANNOT_RUN);
+    }
+}
+
+/// Opens the space that the text names.
+fn accept(text: &str) -> Result<Invitation, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let &[keeper, file, log, id] = parts.as_slice() else {
+        return Err(format!("{SPACE_VARIABLE} is not of the form KEEPER:SPACE:LOG:ID"));
+    };
+    let number: u32 = keeper.parse().map_err(|_| format!("{SPACE_VARIABLE} names no process"))?;
+    let path = |fd: &str| CString::new(format!("/proc/{keeper}/fd/{fd}")).map_err(|error| error.to_string());
+    let gone = |errno| format!("its space cannot be opened ({errno}); has `memvisor run` ended?");
+    let shared = SharedFile::open(&path(file)?).map_err(gone)?;
+    let map = shared.map(Layout::FILE_BYTES).map_err(|errno| format!("its space cannot be mapped ({errno})"))?;
+    let space = Space::new(map);
+    let header = space.header();
+    let word = |word: &AtomicU64| word.load(Ordering::Acquire);
+    if word(header.magic()) != MAGIC || word(header.version()) != VERSION {
+        return Err("its space is of another version of memvisor; use the library that came with the program".into());
+    }
+    if id != format!("{:016x}{:016x}", word(header.id_high()), word(header.id_low())) {
+        return Err("another space has taken the place of its own".into());
+    }
+    let log = if log == "-" { None } else { Some(path(log)?) };
+    Ok(Invitation { keeper: number, log, space })
+}
+
+fn join(space: Space) -> Result<(), String> {
+    leave_behind(&space, process::getpid());
+    let member = space.take_member().ok_or("its space has no room for another member")?;
+    space.header().members().fetch_add(1, Ordering::Relaxed);
+    become_member(space, member)
+}
+
+/// Becomes `member`: says so in its block and starts the monitor.
+fn become_member(space: Space, member: MemberIndex) -> Result<(), String> {
+    let block = space.member(member);
+    let pid = process::getpid();
+    block.pid().store(u64::from(pid), Ordering::Relaxed);
+    block.start_ticks().store(process::start_ticks(pid).unwrap_or(0), Ordering::Relaxed);
+    MEMBER.store(member.0 as u64 + 1, Ordering::Release);
+    MONITOR.store(WAITING, Ordering::Release);
+    door::open(space);
+    start_thread(monitor_main)?;
+    while MONITOR.load(Ordering::Acquire) == WAITING {
+        let _ = FutexWord(&MONITOR).wait(WAITING as u32, None);
+    }
+    match MONITOR.load(Ordering::Acquire) {
+        READY => Ok(()),
+        _ => {
+            door::close();
+            Err("the kernel does not let it be managed (see `memvisor doctor`)".into())
+        }
+    }
+}
+
+unsafe extern "C" {
+    fn pthread_create(
+        thread: *mut usize,
+        attributes: *const c_void,
+        main: extern "C" fn(*mut c_void) -> *mut c_void,
+        argument: *mut c_void,
+    ) -> c_int;
+    fn pthread_attr_init(attributes: *mut c_void) -> c_int;
+    fn pthread_attr_setstacksize(attributes: *mut c_void, bytes: usize) -> c_int;
+    fn pthread_attr_setdetachstate(attributes: *mut c_void, state: c_int) -> c_int;
+}
+
+/// Room for a `pthread_attr_t` of any of our targets.
+#[repr(C, align(16))]
+struct Attributes([u8; 128]);
+const PTHREAD_CREATE_DETACHED: c_int = 1;
+
+fn start_thread(main: extern "C" fn(*mut c_void) -> *mut c_void) -> Result<(), String> {
+    let saved = thread::block_all_signals();
+    let mut attributes = Attributes([0; 128]);
+    let (mut id, at) = (0usize, (&raw mut attributes).cast::<c_void>());
+    // SAFETY: the attributes are initialised first and live through the calls.
+    let answer = unsafe {
+        pthread_attr_init(at);
+        pthread_attr_setstacksize(at, STACK_BYTES);
+        pthread_attr_setdetachstate(at, PTHREAD_CREATE_DETACHED);
+        heap::plainly(|| pthread_create(&raw mut id, at, main, null_mut()))
+    };
+    thread::restore(saved);
+    if answer == 0 { Ok(()) } else { Err(format!("no thread can be started for its monitor (error {answer})")) }
+}
+
+extern "C" fn monitor_main(_: *mut c_void) -> *mut c_void {
+    heap::stay_plain();
+    match monitor() {
+        Ok(monitor) => {
+            announce(READY);
+            monitor.run()
+        }
+        Err(reason) => {
+            say::line(format_args!("process {}: {reason}", process::getpid()));
+            announce(FAILED);
+            null_mut()
+        }
+    }
+}
+
+fn announce(state: u64) {
+    MONITOR.store(state, Ordering::Release);
+    let _ = FutexWord(&MONITOR).wake(1);
+}
+
+/// Makes the monitor in the calling thread, whose descriptors become its own: the program cannot close them, and it does
+/// not hold any of the program's open.
+fn monitor() -> Result<Monitor, String> {
+    let _ = thread::name(c"memvisor");
+    thread::unshare_files().map_err(|errno| format!("descriptors cannot be kept apart ({errno})"))?;
+    let _ = thread::close_range(0, u32::MAX);
+    let Invitation { keeper, log, space } = INVITATION.get().ok_or("there is no invitation")?.clone();
+    let me = MemberIndex(MEMBER.load(Ordering::Acquire) as usize - 1);
+    let log: Option<&CStr> = log.as_deref();
+    let tiers = Tiers::attach(space.map(), log).map_err(|error| format!("its stores cannot be opened: {error}"))?;
+    let start = Start { space, me, door: &door::DOOR, tiers, keeper_pid: keeper };
+    let mut monitor = Monitor::new(start).map_err(|error| error.to_string())?;
+    if forks::is_child() {
+        monitor.inherit().map_err(|errno| format!("memory of its parent cannot be registered ({errno})"))?;
+    }
+    Ok(monitor)
+}
+
+/// In a forked child: becomes the member that the parent made for it.
+pub fn join_as_child(member: MemberIndex) -> Result<(), String> {
+    let Some(invitation) = INVITATION.get() else { return Ok(()) };
+    become_member(invitation.space, member)
+}
+
+/// Whether this process is a member of a space.
+pub fn is_member() -> bool {
+    MEMBER.load(Ordering::Acquire) != 0
+}

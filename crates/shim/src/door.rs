@@ -1,0 +1,194 @@
+//! The program's side of the door to the monitor: what hooks and the heap tell it.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use memvisor_core::PAGE_BYTES;
+use memvisor_pager::{Door, Note, Space};
+use memvisor_sys::thread::{self, Saved};
+use std::sync::OnceLock;
+
+/// The door of this process.
+pub static DOOR: Door = Door::new();
+static OPEN: AtomicBool = AtomicBool::new(false);
+static SPACE: OnceLock<Space> = OnceLock::new();
+
+/// Address space is divided into pieces of this many bytes, one bit each, to tell quickly what cannot be managed.
+const PIECE_BYTES: usize = memvisor_core::WINDOW_BYTES;
+/// 47 bits of address.
+const PIECES: usize = (1 << 47) / PIECE_BYTES;
+/// The pieces in which something managed was ever mapped.
+static TOUCHED: [AtomicU64; PIECES / 64] = [const { AtomicU64::new(0) }; PIECES / 64];
+/// The signal mask of a thread that forks; it holds the door's lock.
+static FORK_MASK: OnceCell = OnceCell(core::cell::UnsafeCell::new(None));
+
+struct OnceCell(core::cell::UnsafeCell<Option<Saved>>);
+// SAFETY: only the thread that holds the door's lock reads or writes it.
+unsafe impl Sync for OnceCell {}
+
+/// The process is a member now: notes are read.
+pub fn open(space: Space) {
+    SPACE.get_or_init(|| space);
+    OPEN.store(true, Ordering::Release);
+}
+
+/// Nobody listens any more.
+pub fn close() {
+    OPEN.store(false, Ordering::Release);
+}
+
+/// Whether the process is a member.
+pub fn is_open() -> bool {
+    OPEN.load(Ordering::Acquire)
+}
+
+/// One thread's turn at the door; signals are blocked while it lasts.
+pub struct Turn {
+    saved: Option<Saved>,
+}
+
+impl Turn {
+    /// Waits for the turn.
+    pub fn take() -> Self {
+        let saved = thread::block_all_signals();
+        DOOR.lock();
+        Self { saved: Some(saved) }
+    }
+
+    /// Leaves a note; when there is no room, the monitor reads first. While nobody listens and there is no room, the
+    /// memory that the note is about stays plain.
+    pub fn leave(&self, note: Note) {
+        if !DOOR.leave(note) {
+            ring();
+            if !DOOR.leave(note) {
+                DOOR.drop_note();
+            }
+        }
+    }
+
+    /// Says that `start..end` is private anonymous memory that can be written, and waits for the monitor when that
+    /// could bring the space above its target.
+    pub fn mapped(&self, start: usize, end: usize) {
+        self.leave(Note::Mapped { start, end });
+        if let Some(space) = SPACE.get()
+            && space.headroom_pages() < (DOOR.pending_bytes() / PAGE_BYTES as u64) as i64
+        {
+            ring();
+        }
+    }
+
+    /// Waits until the monitor has read every note.
+    pub fn ring(&self) {
+        ring();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        DOOR.unlock();
+        if let Some(saved) = self.saved.take() {
+            thread::restore(saved);
+        }
+    }
+}
+
+/// Touches a bell: the kernel lets the thread go on when the monitor has answered.
+fn ring() {
+    if let Some(bell) = DOOR.next_bell() {
+        // SAFETY: the bells are mapped, readable memory of the monitor's for as long as it listens.
+        unsafe { core::ptr::read_volatile(core::ptr::with_exposed_provenance::<u8>(bell)) };
+    }
+}
+
+/// Whether anything managed was ever mapped where the range is.
+pub fn touches(start: usize, len: usize) -> bool {
+    if len == 0 || start >= 1 << 47 {
+        return false;
+    }
+    let last = start.saturating_add(len - 1).min((1 << 47) - 1);
+    (start / PIECE_BYTES..=last / PIECE_BYTES)
+        .any(|piece| TOUCHED[piece / 64].load(Ordering::Relaxed) & 1 << (piece % 64) != 0)
+}
+
+/// From now on the range may hold managed memory.
+pub fn touch(start: usize, len: usize) {
+    let last = (start + len - 1).min((1 << 47) - 1);
+    for piece in start / PIECE_BYTES..=last / PIECE_BYTES {
+        TOUCHED[piece / 64].fetch_or(1 << (piece % 64), Ordering::Relaxed);
+    }
+}
+
+/// Whether the stores could not hold `len` bytes more: malloc and mmap then fail, as they do on a machine without
+/// memory. What the program has already is not touched.
+pub fn refuses(len: usize) -> bool {
+    SPACE.get().is_some_and(|space| is_open() && space.refuses(len as u64))
+}
+
+/// Whether the kernel itself tells the monitor what is given away.
+pub fn kernel_tells_of_discards() -> bool {
+    SPACE.get().is_none_or(|space| space.has_move())
+}
+
+/// The heap took `len` bytes at `addr` into use: fresh private anonymous memory, readable and writable, of which
+/// nothing was touched yet. Called by the thread that wants the memory, with jemalloc's growth lock held, so it must
+/// not allocate from the program's heap. `false` refuses: the allocation fails as malloc does without memory.
+pub fn heap_grew(addr: usize, len: usize) -> bool {
+    if refuses(len) {
+        return false;
+    }
+    touch(addr, len);
+    let turn = Turn::take();
+    turn.mapped(addr, addr + len);
+    true
+}
+
+/// The contents of `len` bytes at `addr` are about to be given away (MADV_DONTNEED): the next touch finds zeros. The
+/// range stays the heap's and is not announced again when it is reused.
+pub fn heap_drops(addr: usize, len: usize) {
+    if is_open() && !kernel_tells_of_discards() {
+        let turn = Turn::take();
+        turn.leave(Note::Discarded { start: addr, end: addr + len });
+        turn.ring();
+    }
+}
+
+/// Takes the turn of a thread that forks and keeps it; `saved` is its signal mask.
+pub fn lock_for_fork(saved: Saved) {
+    DOOR.lock();
+    // SAFETY: this thread holds the lock.
+    unsafe { *FORK_MASK.0.get() = Some(saved) };
+}
+
+fn fork_mask() -> Saved {
+    // SAFETY: the forking thread holds the lock, and in the child it is the only thread.
+    unsafe { (*FORK_MASK.0.get()).take() }.unwrap_or_else(thread::block_all_signals)
+}
+
+/// Asks the monitor to make a member for the child; its number plus one, or 0.
+pub fn prepare_fork() -> u64 {
+    DOOR.set_answer(0);
+    while !DOOR.leave(Note::ForkPrepare) {
+        ring();
+    }
+    ring();
+    DOOR.answer()
+}
+
+/// Tells the monitor that the fork is over.
+pub fn fork_done() {
+    while !DOOR.leave(Note::ForkDone) {
+        ring();
+    }
+    ring();
+}
+
+/// Ends the turn of a thread that forked.
+pub fn unlock_after_fork() -> Saved {
+    let saved = fork_mask();
+    DOOR.unlock();
+    saved
+}
+
+/// In the child: the parent's monitor is not ours.
+pub fn forget_parent() -> Saved {
+    DOOR.reset_in_child();
+    fork_mask()
+}

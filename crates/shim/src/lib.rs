@@ -1,0 +1,14 @@
+//! The preloaded library.
+mod aligned;
+mod boot;
+mod door;
+mod forks;
+mod heap;
+mod hooks;
+mod internal_alloc;
+mod inward;
+mod jemalloc_api;
+mod lane;
+mod malloc;
+mod raw;
+mod region;
