@@ -1,8 +1,9 @@
 //! What a case is given: where things lie, how large it is to be, and how to start programs.
 
 use crate::case::{Case, NotPassed, Outcome, Params, failed, missing};
-use crate::launch::{Finished, Launch};
+use crate::launch::Launch;
 use crate::os;
+use crate::running::Finished;
 use crate::watchdog::{Started, Watchdog};
 use std::cell::RefCell;
 use std::fs;
@@ -137,11 +138,7 @@ impl Ctx {
     ///
     /// # Errors
     /// What `found` fails with, or the time of the case is over.
-    pub fn until<T>(
-        &self,
-        what: &str,
-        found: impl FnMut() -> Result<Option<T>, NotPassed>,
-    ) -> Result<T, NotPassed> {
+    pub fn until<T>(&self, what: &str, found: impl FnMut() -> Result<Option<T>, NotPassed>) -> Result<T, NotPassed> {
         self.within(self.end.saturating_duration_since(Instant::now()), what, found)
     }
 

@@ -1,17 +1,14 @@
-//! A program started, under memvisor or plain, with its output in files and a sampler beside it.
+//! What is to be started, under memvisor or plain, with its output in files and a sampler beside it.
 
-use crate::case::{NotPassed, failed, must};
+use crate::case::{NotPassed, failed};
 use crate::ctx::{Ctx, Mode};
-use crate::os;
-use crate::proc;
-use crate::report::Report;
-use crate::sampler::{Sampler, Seen, Watched};
+use crate::running::{Finished, Promises, Running};
+use crate::sampler::Watched;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 /// What is to be started.
 pub struct Launch<'c> {
@@ -110,30 +107,23 @@ impl<'c> Launch<'c> {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let began = Instant::now();
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return failed(format!("{} does not start: {error}", self.program.display())),
         };
-        let root = child.id() as i32;
-        self.ctx.started.add(root);
+        self.ctx.started.add(child.id() as i32);
         let watched = Watched {
-            root,
+            root: child.id() as i32,
             kept: self.managed,
             target_bytes: if self.managed { self.dram_bytes } else { u64::MAX / 2 },
         };
-        Ok(Running {
-            input: None,
-            child,
-            files,
-            began,
-            sampler: Sampler::start(watched),
+        let promises = Promises {
             managed: self.managed,
-            must_page: self.must_page,
+            pages: self.must_page,
+            sound: !self.flags.iter().any(|flag| flag == "--inject"),
             dram_bytes: self.dram_bytes,
-            ended: None,
-        }
-        .with_input())
+        };
+        Ok(Running::watch(child, files, watched, promises))
     }
 
     fn command(&self, files: &Files) -> Command {
@@ -167,11 +157,12 @@ pub fn size(bytes: u64) -> String {
     format!("{}M", bytes >> 20)
 }
 
-struct Files {
-    stdout: PathBuf,
-    stderr: PathBuf,
-    report: PathBuf,
-    store: PathBuf,
+/// Where a run leaves what it leaves.
+pub(crate) struct Files {
+    pub(crate) stdout: PathBuf,
+    pub(crate) stderr: PathBuf,
+    pub(crate) report: PathBuf,
+    pub(crate) store: PathBuf,
 }
 
 impl Files {
@@ -179,225 +170,4 @@ impl Files {
         let file = |ending: &str| directory.join(format!("{label}.{ending}"));
         Self { stdout: file("out"), stderr: file("err"), report: file("json"), store: file("store") }
     }
-}
-
-/// A program that was started. It is killed when this is dropped.
-pub struct Running {
-    child: Child,
-    input: Option<ChildStdin>,
-    files: Files,
-    began: Instant,
-    sampler: Sampler,
-    managed: bool,
-    must_page: bool,
-    dram_bytes: u64,
-    ended: Option<ExitStatus>,
-}
-
-/// A run that is over.
-pub struct Finished {
-    /// How what was started ended.
-    pub status: ExitStatus,
-    /// What it wrote to its standard output.
-    pub stdout: String,
-    /// What it wrote to its standard error.
-    pub stderr: String,
-    /// What was seen from outside.
-    pub seen: Seen,
-    /// The report; none in a plain run, or when the keeper was killed.
-    pub report: Option<Report>,
-    /// Wall time.
-    pub took: Duration,
-    /// The target it ran with.
-    pub dram_bytes: u64,
-}
-
-impl Running {
-    fn with_input(mut self) -> Self {
-        self.input = self.child.stdin.take();
-        self
-    }
-
-    /// The process that was started: memvisor, or in a plain run the program.
-    pub fn root(&self) -> i32 {
-        self.child.id() as i32
-    }
-
-    /// The program itself, once it is there.
-    pub fn program(&self) -> Option<i32> {
-        if !self.managed {
-            return Some(self.root());
-        }
-        // The keeper may have helpers of its own; the program is the child that maps the space.
-        let tree = proc::tree(&proc::everyone(), self.root());
-        let mut children = tree.iter().skip(1).filter(|kin| kin.parent == self.root() && !kin.zombie);
-        children.find(|kin| proc::maps_space(kin.process.pid).is_some()).map(|kin| kin.process.pid)
-    }
-
-    /// Whether memvisor runs it.
-    pub fn managed(&self) -> bool {
-        self.managed
-    }
-
-    /// Its standard output so far.
-    pub fn stdout(&self) -> String {
-        lossy(&self.files.stdout)
-    }
-
-    /// Its standard error so far.
-    pub fn stderr(&self) -> String {
-        lossy(&self.files.stderr)
-    }
-
-    /// Where its store lies.
-    pub fn store(&self) -> &Path {
-        &self.files.store
-    }
-
-    /// What was seen so far.
-    pub fn seen(&self) -> Seen {
-        self.sampler.seen()
-    }
-
-    /// Writes a line to its standard input.
-    ///
-    /// # Errors
-    /// It reads no more.
-    pub fn say(&mut self, line: &str) -> Result<(), NotPassed> {
-        use std::io::Write;
-        let input = self.input.as_mut().expect("standard input is open until the run is finished");
-        Ok(writeln!(input, "{line}").and_then(|()| input.flush())?)
-    }
-
-    /// Whether it has ended.
-    ///
-    /// # Errors
-    /// It cannot be waited for.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>, NotPassed> {
-        if self.ended.is_none() {
-            self.ended = self.child.try_wait()?;
-        }
-        Ok(self.ended)
-    }
-
-    /// Waits until its output contains `text`, or it ends.
-    ///
-    /// # Errors
-    /// It ended before it said so, or the time of the case is over.
-    pub fn wait_for(&mut self, ctx: &Ctx, text: &str) -> Result<(), NotPassed> {
-        ctx.until(&format!("the program to print {text:?}"), || {
-            if self.stdout().contains(text) {
-                return Ok(Some(()));
-            }
-            match self.ended()? {
-                Some(status) if !self.stdout().contains(text) => {
-                    failed(format!("ended with {status} before it printed {text:?}: {}", tail(&self.stderr())))
-                }
-                _ => Ok(None),
-            }
-        })
-    }
-
-    /// Waits for its end, and asks nothing of it: it may not have been managed at all.
-    ///
-    /// # Errors
-    /// It cannot be waited for.
-    pub fn finish_any(mut self) -> Result<Finished, NotPassed> {
-        self.wait()
-    }
-
-    fn wait(&mut self) -> Result<Finished, NotPassed> {
-        drop(self.input.take());
-        let status = match self.ended {
-            Some(status) => status,
-            None => self.child.wait()?,
-        };
-        self.ended = Some(status);
-        Ok(Finished {
-            status,
-            stdout: self.stdout(),
-            stderr: self.stderr(),
-            seen: self.sampler.seen(),
-            report: None,
-            took: self.began.elapsed(),
-            dram_bytes: self.dram_bytes,
-        })
-    }
-
-    /// Waits for its end, and counts it.
-    ///
-    /// # Errors
-    /// The report is missing or breaks a promise that every run must keep.
-    pub fn finish(mut self, ctx: &Ctx) -> Result<Finished, NotPassed> {
-        let finished = self.wait()?;
-        let status = finished.status;
-        if !self.managed || status.signal().is_some() {
-            ctx.count(&finished);
-            return Ok(finished);
-        }
-        let report = Report::read(&self.files.report)
-            .map_err(|reason| NotPassed::Failed(format!("{reason}; {status}; {}", tail(&finished.stderr))))?;
-        let paged = report.number("/evictions") > 0;
-        let finished = Finished { report: Some(report), ..finished };
-        ctx.count(&finished);
-        must(paged || !self.must_page || !status.success(), || {
-            "nothing was evicted: this run shows nothing".into()
-        })?;
-        must(is_empty(&self.files.store), || format!("files are left in {}", self.files.store.display()))?;
-        Ok(finished)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.ended.is_none() {
-            let tree = proc::tree(&proc::everyone(), self.root());
-            tree.iter().for_each(|kin| os::kill(kin.process.pid));
-            // An error means that it was waited for already.
-            let _ = self.child.wait();
-        }
-    }
-}
-
-impl Finished {
-    /// The exit code, 128 and the number for a signal.
-    pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
-    }
-
-    /// Passes on what succeeded.
-    ///
-    /// # Errors
-    /// It ended otherwise: with what, and the end of its output.
-    pub fn must_succeed(self) -> Result<Self, NotPassed> {
-        match self.status.success() {
-            true => Ok(self),
-            false => failed(format!("{}; {}{}", self.status, tail(&self.stdout), tail(&self.stderr))),
-        }
-    }
-
-    /// Passes on what succeeded and printed `text`.
-    ///
-    /// # Errors
-    /// It ended otherwise or did not print it.
-    pub fn must_print(self, text: &str) -> Result<Self, NotPassed> {
-        let this = self.must_succeed()?;
-        must(this.stdout.contains(text), || format!("did not print {text:?}: {}", tail(&this.stdout)))?;
-        Ok(this)
-    }
-}
-
-/// The last lines of an output, for a message.
-pub fn tail(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(8)..].iter().map(|line| format!("\n    | {line}")).collect()
-}
-
-fn lossy(path: &Path) -> String {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
-}
-
-/// Whether a directory holds nothing.
-pub fn is_empty(directory: &Path) -> bool {
-    fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
 }

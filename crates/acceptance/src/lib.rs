@@ -23,6 +23,7 @@ pub mod proc;
 pub mod programs;
 pub mod report;
 pub mod resp;
+pub mod running;
 pub mod sampler;
 pub mod table;
 pub mod watchdog;

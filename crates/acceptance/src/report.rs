@@ -29,7 +29,8 @@ impl Report {
     /// # Errors
     /// A sentence: it is not there, is no JSON, or lacks a field.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("no report at {}: {error}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| format!("no report at {}: {error}", path.display()))?;
         let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("the report: {error}"))?;
         match FIELDS.iter().find(|field| value.pointer(field).is_none()) {
             Some(missing) => Err(format!("the report has no {missing}: {text}")),
@@ -42,9 +43,19 @@ impl Report {
         self.0.pointer(path).and_then(serde_json::Value::as_u64).unwrap_or(0)
     }
 
-    /// The value at `path`, if it is there.
-    pub fn get(&self, path: &str) -> Option<&serde_json::Value> {
-        self.0.pointer(path)
+    /// The errors that it tells of, if any: a count, or a list or table of them.
+    pub fn errors(&self) -> Option<String> {
+        use serde_json::Value;
+        let errors = self.0.pointer("/errors")?;
+        let some = match errors {
+            Value::Null => false,
+            Value::Bool(some) => *some,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(table) => table.values().any(|value| value.as_u64() != Some(0)),
+        };
+        some.then(|| errors.to_string())
     }
 }
 

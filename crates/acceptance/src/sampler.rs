@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Time from one sample to the next.
 const PERIOD: Duration = Duration::from_millis(50);
-/// A sample may take this part of the time at most, so that measuring does not become the load: with a hundred
-/// members of a few MiB each it costs 20 ms.
-const BUSY_SHARE: u32 = 2;
+/// After a sample at least this many times its duration passes, so that measuring does not become the load: with a
+/// dozen members of 50 MiB each it costs 20 ms.
+const REST: u32 = 2;
 /// Time from one exact walk over the mappings to the next.
 const EXACT_PERIOD: Duration = Duration::from_secs(1);
 /// Charged memory may exceed the target by a fiftieth.
@@ -115,7 +115,7 @@ fn sample_until(stop: &AtomicBool, seen: &Mutex<Seen>, watched: Watched) {
         let over = sample.charged_bytes > limit;
         let confirmed = over && look.take_exact().charged_bytes > limit;
         seen.lock().expect("nobody panics with the lock").add(&sample, over, confirmed);
-        thread::park_timeout(PERIOD.saturating_sub(began.elapsed()).max(began.elapsed() * BUSY_SHARE));
+        thread::park_timeout(PERIOD.saturating_sub(began.elapsed()).max(began.elapsed() * REST));
     }
 }
 
@@ -212,16 +212,16 @@ impl Look {
         if !self.watched.kept {
             return 0;
         }
-        *self.unmanaged.entry(process).or_insert_with(|| {
-            anonymous.saturating_sub(proc::managed_bytes(process.pid).unwrap_or(anonymous))
-        })
+        *self
+            .unmanaged
+            .entry(process)
+            .or_insert_with(|| anonymous.saturating_sub(proc::managed_bytes(process.pid).unwrap_or(anonymous)))
     }
 
     /// The members that live, the process that was started first.
     fn alive(&mut self) -> Vec<Kin> {
         let everyone = proc::everyone();
-        let below: HashSet<Process> =
-            proc::tree(&everyone, self.watched.root).iter().map(|kin| kin.process).collect();
+        let below: HashSet<Process> = proc::tree(&everyone, self.watched.root).iter().map(|kin| kin.process).collect();
         self.members.extend(below);
         let mut alive: Vec<Kin> = everyone.into_iter().filter(|kin| !kin.zombie && self.is_member(kin)).collect();
         alive.sort_by_key(|kin| kin.process.pid != self.watched.root);

@@ -28,9 +28,7 @@ impl Drop for Undo {
     fn drop(&mut self) {
         let deed = {
             let mut open = open();
-            open.iter()
-                .position(|(id, _)| *id == self.0)
-                .map(|at| open.remove(at).1)
+            open.iter().position(|(id, _)| *id == self.0).map(|at| open.remove(at).1)
         };
         // Outside of the lock: a deed may take a while, and a signal must not wait for it twice.
         if let Some(deed) = deed {
@@ -46,15 +44,13 @@ impl Drop for Undo {
 pub fn on_signals() -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    std::thread::Builder::new()
-        .name("cleanup".into())
-        .spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                eprintln!("signal {signal}: putting everything back");
-                undo_all();
-                std::process::exit(128 + signal);
-            }
-        })?;
+    std::thread::Builder::new().name("cleanup".into()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            eprintln!("signal {signal}: putting everything back");
+            undo_all();
+            std::process::exit(128 + signal);
+        }
+    })?;
     Ok(())
 }
 

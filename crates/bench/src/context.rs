@@ -45,47 +45,26 @@ impl Context {
     /// When the directory for scratch files cannot be made.
     pub fn new(rounds: usize, quick: bool, out: &Path) -> Result<Self, String> {
         let scratch = out.join("scratch");
-        std::fs::create_dir_all(&scratch)
-            .map_err(|error| format!("cannot make {}: {error}", scratch.display()))?;
-        let scratch = scratch
-            .canonicalize()
-            .map_err(|error| format!("cannot find {}: {error}", scratch.display()))?;
+        std::fs::create_dir_all(&scratch).map_err(|error| format!("cannot make {}: {error}", scratch.display()))?;
+        let scratch = scratch.canonicalize().map_err(|error| format!("cannot find {}: {error}", scratch.display()))?;
         let ours = Memvisor::find(&scratch);
         let peer = peer::possible();
-        for (what, absent) in [
-            ("memvisor", ours.as_ref().err()),
-            ("the kernel's swap", peer.as_ref().err()),
-        ] {
+        for (what, absent) in [("memvisor", ours.as_ref().err()), ("the kernel's swap", peer.as_ref().err())] {
             if let Some(why) = absent {
                 println!("CANNOT RUN {what}: {why}");
             }
         }
-        Ok(Self {
-            rounds,
-            quick,
-            cpus: machine::cpus(),
-            out: out.to_owned(),
-            scratch,
-            ours,
-            peer,
-        })
+        Ok(Self { rounds, quick, cpus: machine::cpus(), out: out.to_owned(), scratch, ours, peer })
     }
 
     /// The command of a workload that was built beside this program.
     ///
     /// # Errors
     /// When it is not there.
-    pub fn workload<T: ToString>(
-        &self,
-        name: &str,
-        args: impl IntoIterator<Item = T>,
-    ) -> Result<Launch, String> {
+    pub fn workload<T: ToString>(&self, name: &str, args: impl IntoIterator<Item = T>) -> Result<Launch, String> {
         let path = ours::sibling(name)?;
         if !path.exists() {
-            return Err(format!(
-                "{} is not built: cargo build --release -p memvisor-bench",
-                path.display()
-            ));
+            return Err(format!("{} is not built: cargo build --release -p memvisor-bench", path.display()));
         }
         let mut command: Vec<OsString> = vec![path.into()];
         command.extend(args.into_iter().map(|arg| arg.to_string().into()));
@@ -99,22 +78,13 @@ impl Context {
         settings["rounds"] = json!(self.rounds);
         settings["quick"] = json!(self.quick);
         let facts = machine::facts(&self.cpus);
-        Bench {
-            name: name.into(),
-            facts,
-            settings,
-            series: Vec::new(),
-            goals: Vec::new(),
-            notes: Vec::new(),
-        }
+        Bench { name: name.into(), facts, settings, series: Vec::new(), goals: Vec::new(), notes: Vec::new() }
     }
 
     /// Runs `sides` in turn and prints how far it is.
     #[must_use]
     pub fn interleave(&self, name: &str, sides: Vec<Side<'_>>) -> Series {
-        interleave(name, sides, self.rounds, |round, series| {
-            self.progress(round, series)
-        })
+        interleave(name, sides, self.rounds, |round, series| self.progress(round, series))
     }
 
     /// Sets up swap as the peer, or says why there is none.
@@ -144,43 +114,23 @@ impl Context {
         dram_bytes: u64,
         store: Option<&Path>,
     ) -> Result<ours::OursOutcome, String> {
-        self.ours.as_ref().map_err(Clone::clone)?.run(
-            launch,
-            dram_bytes,
-            store,
-            Group::new().ok().as_ref(),
-        )
+        self.ours.as_ref().map_err(Clone::clone)?.run(launch, dram_bytes, store, Group::new().ok().as_ref())
     }
 
     /// A file for the store of one run; removed by [`Scratch`] on drop.
     #[must_use]
     pub fn store(&self, name: &str) -> Scratch {
-        Scratch(
-            self.scratch
-                .join(format!("{name}-{}.store", std::process::id())),
-        )
+        Scratch(self.scratch.join(format!("{name}-{}.store", std::process::id())))
     }
 
     /// Prints how far a series is.
     fn progress(&self, round: usize, series: &Series) {
         let last = |track: &crate::pairs::Track| {
-            let cost = track
-                .samples
-                .last()
-                .and_then(|sample| sample.costs.get(WALL).copied());
-            format!(
-                "{} {}",
-                track.name,
-                cost.map_or("–".into(), |cost| format!("{cost:.3}"))
-            )
+            let cost = track.samples.last().and_then(|sample| sample.costs.get(WALL).copied());
+            format!("{} {}", track.name, cost.map_or("–".into(), |cost| format!("{cost:.3}")))
         };
         let sides: Vec<String> = series.tracks.iter().map(last).collect();
-        println!(
-            "{} {round}/{}: {}",
-            series.name,
-            self.rounds,
-            sides.join("  ")
-        );
+        println!("{} {round}/{}: {}", series.name, self.rounds, sides.join("  "));
     }
 }
 
@@ -203,11 +153,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = if self.0.is_dir() {
-            std::fs::remove_dir_all(&self.0)
-        } else {
-            std::fs::remove_file(&self.0)
-        };
+        let _ = if self.0.is_dir() { std::fs::remove_dir_all(&self.0) } else { std::fs::remove_file(&self.0) };
     }
 }
 

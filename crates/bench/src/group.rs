@@ -31,11 +31,7 @@ impl Group {
     /// # Errors
     /// Says what is missing: privilege, or control groups of version 1.
     pub fn new() -> Result<Self, String> {
-        let name = format!(
-            "{PREFIX}{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let memory = Path::new(MEMORY).join(&name);
         let cpu = Path::new(CPU).join(&name);
         let undo = {
@@ -47,14 +43,13 @@ impl Group {
         };
         for path in [&memory, &cpu] {
             fs::create_dir(path).map_err(|error| {
-                format!("cannot make the control group {}: {error}; this needs root and control groups of version 1", path.display())
+                format!(
+                    "cannot make the control group {}: {error}; this needs root and control groups of version 1",
+                    path.display()
+                )
             })?;
         }
-        Ok(Self {
-            memory,
-            cpu,
-            _undo: undo,
-        })
+        Ok(Self { memory, cpu, _undo: undo })
     }
 
     /// Limits resident memory (and file cache) of the group to `bytes`; `None` lifts the limit.
@@ -70,10 +65,7 @@ impl Group {
     /// Files into which a process writes its id to join.
     #[must_use]
     pub fn doors(&self) -> [PathBuf; 2] {
-        [
-            self.memory.join("cgroup.procs"),
-            self.cpu.join("cgroup.procs"),
-        ]
+        [self.memory.join("cgroup.procs"), self.cpu.join("cgroup.procs")]
     }
 
     /// CPU time of all processes that were ever in the group, user and system.
@@ -133,8 +125,5 @@ fn processes(path: &Path) -> Vec<i32> {
 }
 
 fn number(path: &Path) -> u64 {
-    fs::read_to_string(path)
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

@@ -15,19 +15,10 @@ const CPUS_DEFAULT: usize = 2;
 /// What is worth knowing about the machine beside a figure.
 #[must_use]
 pub fn facts(cpus: &[usize]) -> Value {
-    let line = |path: &str| {
-        fs::read_to_string(path)
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default()
-    };
+    let line = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let cpu_info = line("/proc/cpuinfo");
-    let model = cpu_info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or_default();
-    let since_epoch = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     json!({
         "kernel": line("/proc/sys/kernel/osrelease"),
         "cpu": model.trim_start_matches([' ', '\t', ':']),
@@ -51,14 +42,7 @@ pub fn memory_bytes(field: &str) -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        (name == field).then(|| {
-            value
-                .trim()
-                .trim_end_matches("kB")
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })?
+        (name == field).then(|| value.trim().trim_end_matches("kB").trim().parse::<u64>().ok())?
     });
     kib.unwrap_or(0) << 10
 }
@@ -68,10 +52,7 @@ pub fn memory_bytes(field: &str) -> u64 {
 pub fn cpus() -> Vec<usize> {
     let allowed = rustix::thread::sched_getaffinity(None);
     let may = |cpu: usize| allowed.as_ref().map_or(true, |set| set.is_set(cpu));
-    (0..rustix::thread::CpuSet::MAX_CPU)
-        .filter(|&cpu| may(cpu))
-        .take(CPUS_DEFAULT)
-        .collect()
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| may(cpu)).take(CPUS_DEFAULT).collect()
 }
 
 /// Touches `bytes` of memory once and gives it back, and says how long that took.
@@ -84,18 +65,13 @@ pub fn warm(bytes: u64) -> Duration {
     if let Ok(mut memory) = MmapMut::map_anon(bytes as usize) {
         // Huge pages make the kernel hand out large pieces, which covers more of what it will hand out later.
         let _ = memory.advise(Advice::HugePage);
-        memory
-            .iter_mut()
-            .step_by(crate::pages::PAGE)
-            .for_each(|byte| *byte = 1);
+        memory.iter_mut().step_by(crate::pages::PAGE).for_each(|byte| *byte = 1);
     }
     start.elapsed()
 }
 
 fn revision() -> String {
-    let done = Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .output();
+    let done = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     done.ok()
         .filter(|done| done.status.success())
         .map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned())

@@ -46,23 +46,10 @@ const MISSED: u8 = 3;
 const QUICK_ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
-    let outcome = cleanup::on_signals()
-        .map_err(|error| format!("cannot watch for signals: {error}"))
-        .and_then(|()| match Args::parse().command {
-            Command::Run {
-                names,
-                pairs,
-                quick,
-                out,
-            } => {
-                let rounds = pairs.map_or(
-                    if quick {
-                        QUICK_ROUNDS
-                    } else {
-                        stats::CLAIM_ROUNDS
-                    },
-                    usize::from,
-                );
+    let outcome = cleanup::on_signals().map_err(|error| format!("cannot watch for signals: {error}")).and_then(|()| {
+        match Args::parse().command {
+            Command::Run { names, pairs, quick, out } => {
+                let rounds = pairs.map_or(if quick { QUICK_ROUNDS } else { stats::CLAIM_ROUNDS }, usize::from);
                 run(&names, &Context::new(rounds, quick, &out)?)
             }
             Command::List => {
@@ -71,7 +58,8 @@ fn main() -> ExitCode {
                 }
                 Ok(true)
             }
-        });
+        }
+    });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(MISSED),
@@ -86,14 +74,9 @@ fn main() -> ExitCode {
 fn run(names: &[String], context: &Context) -> Result<bool, String> {
     let known: Vec<&str> = benches::ALL.iter().map(|bench| bench.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(format!(
-            "there is no bench {unknown:?}; there are {}",
-            known.join(", ")
-        ));
+        return Err(format!("there is no bench {unknown:?}; there are {}", known.join(", ")));
     }
-    let wanted = benches::ALL
-        .iter()
-        .filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name));
+    let wanted = benches::ALL.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name));
     let mut broken = Vec::new();
     let mut met = true;
     for bench in wanted {
@@ -106,9 +89,5 @@ fn run(names: &[String], context: &Context) -> Result<bool, String> {
             }
         }
     }
-    if broken.is_empty() {
-        Ok(met)
-    } else {
-        Err(format!("could not run: {}", broken.join(", ")))
-    }
+    if broken.is_empty() { Ok(met) } else { Err(format!("could not run: {}", broken.join(", "))) }
 }

@@ -44,15 +44,9 @@ impl Memvisor {
             .output()
             .map_err(|error| format!("no {}: {error}", binary.display()))?;
         if !answer.status.success() || !answer.stdout.starts_with(b"memvisor") {
-            return Err(format!(
-                "{} does not answer to --version as memvisor does",
-                binary.display()
-            ));
+            return Err(format!("{} does not answer to --version as memvisor does", binary.display()));
         }
-        Ok(Self {
-            binary: binary.to_owned(),
-            scratch: scratch.to_owned(),
-        })
+        Ok(Self { binary: binary.to_owned(), scratch: scratch.to_owned() })
     }
 
     /// `command` under memvisor with `dram_bytes`, spilling into `store` if there is one.
@@ -64,12 +58,7 @@ impl Memvisor {
         command: impl IntoIterator<Item = T>,
     ) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![self.binary.clone().into(), "run".into()];
-        words.extend([
-            "--dram".into(),
-            size(dram_bytes).into(),
-            "--report".into(),
-            report.into(),
-        ]);
+        words.extend(["--dram".into(), size(dram_bytes).into(), "--report".into(), report.into()]);
         if let Some(store) = store {
             words.extend(["--store".into(), store.into()]);
         }
@@ -90,10 +79,7 @@ impl Memvisor {
         group: Option<&Group>,
     ) -> Result<OursOutcome, String> {
         let path = self.report_path();
-        let wrapped = Launch {
-            command: self.wrap(dram_bytes, store, &path, &launch.command),
-            ..launch.clone()
-        };
+        let wrapped = Launch { command: self.wrap(dram_bytes, store, &path, &launch.command), ..launch.clone() };
         let run = wrapped.run(group)?;
         let report = read_report(&path)?;
         Ok(OursOutcome { run, report })
@@ -103,8 +89,7 @@ impl Memvisor {
     #[must_use]
     pub fn report_path(&self) -> PathBuf {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.scratch
-            .join(format!("report-{}-{number}.json", std::process::id()))
+        self.scratch.join(format!("report-{}-{number}.json", std::process::id()))
     }
 }
 
@@ -116,16 +101,13 @@ pub fn read_report(path: &Path) -> Result<Value, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("memvisor left no report {}: {error}", path.display()))?;
     let _ = std::fs::remove_file(path);
-    let report: Value = serde_json::from_str(&text)
-        .map_err(|error| format!("memvisor's report is no JSON: {error}"))?;
+    let report: Value =
+        serde_json::from_str(&text).map_err(|error| format!("memvisor's report is no JSON: {error}"))?;
     let bytes = |field: &str| report[field].as_f64();
-    if let (Some(target), Some(charged)) =
-        (bytes("dram_target_bytes"), bytes("dram_charged_bytes_max"))
+    if let (Some(target), Some(charged)) = (bytes("dram_target_bytes"), bytes("dram_charged_bytes_max"))
         && charged > target * BUDGET_SLACK
     {
-        return Err(format!(
-            "the budget did not hold: {charged} bytes charged of {target}"
-        ));
+        return Err(format!("the budget did not hold: {charged} bytes charged of {target}"));
     }
     Ok(report)
 }
@@ -135,8 +117,7 @@ pub fn read_report(path: &Path) -> Result<Value, String> {
 /// # Errors
 /// When this program does not know where it lies.
 pub fn sibling(name: &str) -> Result<PathBuf, String> {
-    let own = std::env::current_exe()
-        .map_err(|error| format!("cannot tell where this program lies: {error}"))?;
+    let own = std::env::current_exe().map_err(|error| format!("cannot tell where this program lies: {error}"))?;
     let mut dir = own.parent().unwrap_or(Path::new(".")).to_owned();
     // Test programs lie one directory deeper.
     if dir.ends_with("deps") {
@@ -163,19 +144,14 @@ mod tests {
 
     #[test]
     fn a_report_above_its_target_is_an_error() {
-        let path =
-            std::env::temp_dir().join(format!("memvisor-bench-report-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("memvisor-bench-report-{}", std::process::id()));
         let charge = |charged: u64| {
-            let text =
-                format!("{{\"dram_target_bytes\": 100, \"dram_charged_bytes_max\": {charged}}}");
+            let text = format!("{{\"dram_target_bytes\": 100, \"dram_charged_bytes_max\": {charged}}}");
             std::fs::write(&path, text).expect("the temporary directory is writable");
             read_report(&path)
         };
         assert!(charge(102).is_ok());
         assert!(charge(103).unwrap_err().contains("did not hold"));
-        assert!(
-            read_report(&path).unwrap_err().contains("no report"),
-            "a report is read once"
-        );
+        assert!(read_report(&path).unwrap_err().contains("no report"), "a report is read once");
     }
 }

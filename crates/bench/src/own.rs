@@ -17,10 +17,7 @@ impl Counters {
     /// Reads them now; all zero where `/proc` is not mounted.
     #[must_use]
     pub fn read() -> Self {
-        std::fs::read_to_string("/proc/self/stat")
-            .ok()
-            .and_then(|line| Self::parse(&line))
-            .unwrap_or_default()
+        std::fs::read_to_string("/proc/self/stat").ok().and_then(|line| Self::parse(&line)).unwrap_or_default()
     }
 
     /// The fields of `/proc/PID/stat`, counted after the command name, which may itself contain blanks.
@@ -43,12 +40,7 @@ mod tests {
     #[test]
     fn a_command_name_with_blanks_and_brackets_does_not_shift_the_fields() {
         let line = "42 (a ) b) R 1 42 42 0 -1 4194304 101 102 3 104 5 6 70 80 20 0 1 0 100 0 0";
-        let expected = Counters {
-            faults_minor: 101,
-            faults_major: 3,
-            ticks_own: 11,
-            ticks_children: 150,
-        };
+        let expected = Counters { faults_minor: 101, faults_major: 3, ticks_own: 11, ticks_children: 150 };
         assert_eq!(Counters::parse(line), Some(expected));
     }
 

@@ -20,10 +20,7 @@ impl Sample {
     /// A sample of these costs, with no details.
     #[must_use]
     pub fn of(costs: impl IntoIterator<Item = (&'static str, f64)>) -> Self {
-        Self {
-            costs: costs.into_iter().collect(),
-            details: Value::Null,
-        }
+        Self { costs: costs.into_iter().collect(), details: Value::Null }
     }
 }
 
@@ -37,10 +34,7 @@ pub struct Side<'a> {
 impl<'a> Side<'a> {
     /// A side whose one run is `run`.
     pub fn new(name: impl Into<String>, run: impl FnMut() -> Result<Sample, String> + 'a) -> Self {
-        Self {
-            name: name.into(),
-            run: Box::new(run),
-        }
+        Self { name: name.into(), run: Box::new(run) }
     }
 }
 
@@ -67,24 +61,10 @@ pub struct Series {
 /// Runs each side once a round, in their order, for `rounds` rounds. A side that fails is not run again.
 ///
 /// `told` is called after each round with its number, counted from one.
-pub fn interleave(
-    name: &str,
-    mut sides: Vec<Side<'_>>,
-    rounds: usize,
-    mut told: impl FnMut(usize, &Series),
-) -> Series {
-    let tracks = sides
-        .iter()
-        .map(|side| Track {
-            name: side.name.clone(),
-            samples: Vec::new(),
-            failure: None,
-        })
-        .collect();
-    let mut series = Series {
-        name: name.to_owned(),
-        tracks,
-    };
+pub fn interleave(name: &str, mut sides: Vec<Side<'_>>, rounds: usize, mut told: impl FnMut(usize, &Series)) -> Series {
+    let tracks =
+        sides.iter().map(|side| Track { name: side.name.clone(), samples: Vec::new(), failure: None }).collect();
+    let mut series = Series { name: name.to_owned(), tracks };
     for round in 1..=rounds {
         for (side, track) in sides.iter_mut().zip(&mut series.tracks) {
             if track.failure.is_some() {
@@ -113,12 +93,7 @@ impl Series {
     /// Spread of one cost of one side.
     #[must_use]
     pub fn spread(&self, side: &str, cost: &str) -> Option<Spread> {
-        Spread::of(
-            self.track(side)?
-                .samples
-                .iter()
-                .filter_map(|sample| sample.costs.get(cost).copied()),
-        )
+        Spread::of(self.track(side)?.samples.iter().filter_map(|sample| sample.costs.get(cost).copied()))
     }
 
     /// The ratios `ours / peer` of `cost`, one for each round in which both ran.
@@ -128,48 +103,31 @@ impl Series {
             return Vec::new();
         };
         let pairs = ours.samples.iter().zip(&peer.samples);
-        pairs
-            .filter_map(|(ours, peer)| Some(ours.costs.get(cost)? / peer.costs.get(cost)?))
-            .collect()
+        pairs.filter_map(|(ours, peer)| Some(ours.costs.get(cost)? / peer.costs.get(cost)?)).collect()
     }
 
     /// The side among `names` whose median `cost` is least.
     #[must_use]
     pub fn best_of<'n>(&self, names: &[&'n str], cost: &str) -> Option<&'n str> {
-        let costed = names
-            .iter()
-            .filter_map(|&name| Some((name, self.spread(name, cost)?.median)));
-        costed
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map(|(name, _)| name)
+        let costed = names.iter().filter_map(|&name| Some((name, self.spread(name, cost)?.median)));
+        costed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
     }
 
     /// Every sample of every side.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let sides: Map<String, Value> = self
-            .tracks
-            .iter()
-            .map(|track| (track.name.clone(), track.to_json()))
-            .collect();
+        let sides: Map<String, Value> = self.tracks.iter().map(|track| (track.name.clone(), track.to_json())).collect();
         serde_json::json!({ "name": self.name, "sides": sides })
     }
 }
 
 impl Track {
     fn to_json(&self) -> Value {
-        let names: std::collections::BTreeSet<_> = self
-            .samples
-            .iter()
-            .flat_map(|sample| sample.costs.keys())
-            .collect();
+        let names: std::collections::BTreeSet<_> = self.samples.iter().flat_map(|sample| sample.costs.keys()).collect();
         let spreads: Map<String, Value> = names
             .into_iter()
             .filter_map(|&name| {
-                let values = self
-                    .samples
-                    .iter()
-                    .filter_map(|sample| sample.costs.get(name).copied());
+                let values = self.samples.iter().filter_map(|sample| sample.costs.get(name).copied());
                 Some((name.to_owned(), Spread::of(values)?.to_json()))
             })
             .collect();
@@ -197,24 +155,13 @@ mod tests {
             }),
             Side::new("b", || {
                 order.borrow_mut().push('b');
-                if order.borrow().len() > 2 {
-                    Err("broken".into())
-                } else {
-                    Ok(Sample::of([("cost", 2.0)]))
-                }
+                if order.borrow().len() > 2 { Err("broken".into()) } else { Ok(Sample::of([("cost", 2.0)])) }
             }),
         ];
         let series = interleave("test", sides, 3, |_, _| {});
         assert_eq!(*order.borrow(), "ababa");
-        assert_eq!(
-            series.ratios("a", "b", "cost"),
-            [0.5],
-            "only the rounds in which both ran"
-        );
-        assert_eq!(
-            series.track("b").and_then(|track| track.failure.as_deref()),
-            Some("broken")
-        );
+        assert_eq!(series.ratios("a", "b", "cost"), [0.5], "only the rounds in which both ran");
+        assert_eq!(series.track("b").and_then(|track| track.failure.as_deref()), Some("broken"));
     }
 
     #[test]
@@ -239,9 +186,6 @@ mod tests {
             Side::new("fast", || Ok(Sample::of([("cost", 1.0)]))),
         ];
         let series = interleave("test", sides, 1, |_, _| {});
-        assert_eq!(
-            series.best_of(&["slow", "fast", "absent"], "cost"),
-            Some("fast")
-        );
+        assert_eq!(series.best_of(&["slow", "fast", "absent"], "cost"), Some("fast"));
     }
 }

@@ -57,28 +57,18 @@ impl Goal {
     #[must_use]
     pub fn judge(&self, all: &[Series]) -> (Verdict, Option<String>) {
         let Some(series) = all.iter().find(|series| series.name == self.series) else {
-            return (
-                Verdict::NotMeasured(format!("{} did not run", self.series)),
-                None,
-            );
+            return (Verdict::NotMeasured(format!("{} did not run", self.series)), None);
         };
         let names: Vec<&str> = self.peers.iter().map(String::as_str).collect();
         let Some(peer) = series.best_of(&names, self.cost) else {
             return (Verdict::NotMeasured(absence(series, &names)), None);
         };
         let Some(spread) = Spread::of(series.ratios(&self.ours, peer, self.cost)) else {
-            return (
-                Verdict::NotMeasured(absence(series, &[&self.ours])),
-                Some(peer.to_owned()),
-            );
+            return (Verdict::NotMeasured(absence(series, &[&self.ours])), Some(peer.to_owned()));
         };
-        let failed = series
-            .track(&self.ours)
-            .and_then(|track| track.failure.as_deref());
+        let failed = series.track(&self.ours).and_then(|track| track.failure.as_deref());
         let verdict = match (self.at_most, failed) {
-            (_, Some(failure)) => {
-                Verdict::NotMeasured(format!("{} failed: {}", self.ours, first_line(failure)))
-            }
+            (_, Some(failure)) => Verdict::NotMeasured(format!("{} failed: {}", self.ours, first_line(failure))),
             (None, None) => Verdict::Shown(spread),
             (Some(limit), None) if spread.median <= limit => Verdict::Met(spread),
             (Some(_), None) => Verdict::Missed(spread),
@@ -106,20 +96,14 @@ impl Bench {
     /// When a file cannot be written.
     pub fn finish(&self, dir: &Path) -> Result<bool, String> {
         println!("{}", self.text());
-        std::fs::create_dir_all(dir)
-            .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+        std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
         let json = dir.join(format!("{}.json", self.name));
-        let text =
-            serde_json::to_string_pretty(&self.to_json()).map_err(|error| error.to_string())?;
-        std::fs::write(&json, text + "\n")
-            .map_err(|error| format!("cannot write {}: {error}", json.display()))?;
+        let text = serde_json::to_string_pretty(&self.to_json()).map_err(|error| error.to_string())?;
+        std::fs::write(&json, text + "\n").map_err(|error| format!("cannot write {}: {error}", json.display()))?;
         let plot: PathBuf = dir.join(format!("{}.png", self.name));
         crate::plot::draw(self, &plot)?;
         println!("written: {} and {}", json.display(), plot.display());
-        Ok(!self
-            .goals
-            .iter()
-            .any(|goal| matches!(goal.judge(&self.series).0, Verdict::Missed(_))))
+        Ok(!self.goals.iter().any(|goal| matches!(goal.judge(&self.series).0, Verdict::Missed(_))))
     }
 
     /// Tables and verdicts as text.
@@ -156,9 +140,7 @@ impl Bench {
             Verdict::NotMeasured(why) => ("not measured", None, Some(why)),
         };
         let all = self.series.iter().find(|series| series.name == goal.series);
-        let ratios = all
-            .zip(peer.as_deref())
-            .map(|(series, peer)| series.ratios(&goal.ours, peer, goal.cost));
+        let ratios = all.zip(peer.as_deref()).map(|(series, peer)| series.ratios(&goal.ours, peer, goal.cost));
         json!({
             "what": goal.what, "series": goal.series, "ours": goal.ours, "peer": peer, "cost": goal.cost,
             "at_most": goal.at_most, "verdict": word, "why": why,
@@ -170,30 +152,16 @@ impl Bench {
 /// One line a side: the median and the spread of each cost.
 fn table(series: &Series) -> String {
     let mut text = format!("\n{}\n", series.name);
-    let width = series
-        .tracks
-        .iter()
-        .map(|track| track.name.len())
-        .max()
-        .unwrap_or(0);
+    let width = series.tracks.iter().map(|track| track.name.len()).max().unwrap_or(0);
     for track in &series.tracks {
-        let mut costs: Vec<&str> = track
-            .samples
-            .iter()
-            .flat_map(|sample| sample.costs.keys().copied())
-            .collect();
+        let mut costs: Vec<&str> = track.samples.iter().flat_map(|sample| sample.costs.keys().copied()).collect();
         costs.sort_unstable();
         costs.dedup();
         let mut cells: Vec<String> = costs
             .into_iter()
             .filter_map(|cost| {
                 let spread = series.spread(&track.name, cost)?;
-                Some(format!(
-                    "{cost} {} [{} … {}]",
-                    short(spread.median),
-                    short(spread.min),
-                    short(spread.max)
-                ))
+                Some(format!("{cost} {} [{} … {}]", short(spread.median), short(spread.min), short(spread.max)))
             })
             .collect();
         if let Some(failure) = &track.failure {
@@ -211,10 +179,7 @@ fn table(series: &Series) -> String {
 fn line(goal: &Goal, all: &[Series]) -> String {
     let (verdict, peer) = goal.judge(all);
     let peer = peer.map(|peer| format!(" to {peer}")).unwrap_or_default();
-    let wanted = goal
-        .at_most
-        .map(|limit| format!(", goal ≤ {limit}"))
-        .unwrap_or_default();
+    let wanted = goal.at_most.map(|limit| format!(", goal ≤ {limit}")).unwrap_or_default();
     let measured = |spread: &Spread| {
         let claim = if spread.count < CLAIM_ROUNDS {
             format!("; {} pairs are an impression, not a claim", spread.count)
@@ -232,16 +197,8 @@ fn line(goal: &Goal, all: &[Series]) -> String {
         )
     };
     match verdict {
-        Verdict::Met(spread) => format!(
-            "met     {}{peer}{wanted}: {}\n",
-            goal.what,
-            measured(&spread)
-        ),
-        Verdict::Missed(spread) => format!(
-            "MISSED  {}{peer}{wanted}: {}\n",
-            goal.what,
-            measured(&spread)
-        ),
+        Verdict::Met(spread) => format!("met     {}{peer}{wanted}: {}\n", goal.what, measured(&spread)),
+        Verdict::Missed(spread) => format!("MISSED  {}{peer}{wanted}: {}\n", goal.what, measured(&spread)),
         Verdict::Shown(spread) => format!("shown   {}{peer}: {}\n", goal.what, measured(&spread)),
         Verdict::NotMeasured(why) => format!("NOT MEASURED  {}{wanted}: {why}\n", goal.what),
     }
@@ -249,11 +206,7 @@ fn line(goal: &Goal, all: &[Series]) -> String {
 
 /// A number with three digits that mean something.
 fn short(value: f64) -> String {
-    let digits = if value == 0.0 {
-        0
-    } else {
-        (2 - value.abs().log10().floor() as i32).clamp(0, 4) as usize
-    };
+    let digits = if value == 0.0 { 0 } else { (2 - value.abs().log10().floor() as i32).clamp(0, 4) as usize };
     format!("{value:.digits$}")
 }
 
@@ -266,9 +219,7 @@ mod tests {
         let sides = vec![
             Side::new("zram pc0", move || Ok(Sample::of([("wall", peer)]))),
             Side::new("zram pc3", move || Ok(Sample::of([("wall", peer * 2.0)]))),
-            Side::new("memvisor", move || {
-                ours.clone().map(|cost| Sample::of([("wall", cost)]))
-            }),
+            Side::new("memvisor", move || ours.clone().map(|cost| Sample::of([("wall", cost)]))),
         ];
         interleave("random", sides, 10, |_, _| {})
     }
@@ -287,32 +238,20 @@ mod tests {
     #[test]
     fn a_goal_is_judged_against_the_best_peer() {
         let met = line(&goal(), &[series(Ok(9.0), 10.0)]);
-        assert!(
-            met.starts_with("met") && met.contains("to zram pc0") && met.contains("ratio 0.900"),
-            "{met}"
-        );
+        assert!(met.starts_with("met") && met.contains("to zram pc0") && met.contains("ratio 0.900"), "{met}");
         let missed = line(&goal(), &[series(Ok(15.0), 10.0)]);
-        assert!(
-            missed.starts_with("MISSED") && missed.contains("ratio 1.50"),
-            "{missed}"
-        );
+        assert!(missed.starts_with("MISSED") && missed.contains("ratio 1.50"), "{missed}");
     }
 
     #[test]
     fn a_side_that_failed_is_never_a_goal_met() {
         let text = line(&goal(), &[series(Err("it broke\nbadly".into()), 10.0)]);
-        assert!(
-            text.starts_with("NOT MEASURED") && text.contains("it broke"),
-            "{text}"
-        );
+        assert!(text.starts_with("NOT MEASURED") && text.contains("it broke"), "{text}");
         assert!(line(&goal(), &[]).starts_with("NOT MEASURED"));
     }
 
     #[test]
     fn numbers_are_shown_with_three_digits_that_mean_something() {
-        assert_eq!(
-            [11.094, 0.8764, 1234.5, 0.0].map(short),
-            ["11.1", "0.876", "1234", "0"]
-        );
+        assert_eq!([11.094, 0.8764, 1234.5, 0.0].map(short), ["11.1", "0.876", "1234", "0"]);
     }
 }

@@ -63,9 +63,7 @@ impl Outcome {
     /// # Errors
     /// When it said no such number.
     pub fn number(&self, name: &str) -> Result<f64, String> {
-        self.said[name]
-            .as_f64()
-            .ok_or_else(|| format!("the workload said no number {name:?}: {}", self.said))
+        self.said[name].as_f64().ok_or_else(|| format!("the workload said no number {name:?}: {}", self.said))
     }
 
     /// The phase called `name`.
@@ -73,10 +71,7 @@ impl Outcome {
     /// # Errors
     /// When there was none.
     pub fn phase(&self, name: &str) -> Result<&Phase, String> {
-        self.phases
-            .iter()
-            .find(|phase| phase.name == name)
-            .ok_or_else(|| format!("the workload had no phase {name:?}"))
+        self.phases.iter().find(|phase| phase.name == name).ok_or_else(|| format!("the workload had no phase {name:?}"))
     }
 }
 
@@ -84,10 +79,7 @@ impl Launch {
     /// `command` on `cpus`, with two minutes to run.
     pub fn new<T: AsRef<OsStr>>(command: impl IntoIterator<Item = T>, cpus: &[usize]) -> Self {
         Self {
-            command: command
-                .into_iter()
-                .map(|word| word.as_ref().to_owned())
-                .collect(),
+            command: command.into_iter().map(|word| word.as_ref().to_owned()).collect(),
             cpus: cpus.to_vec(),
             env: Vec::new(),
             time_limit: Duration::from_secs(120),
@@ -99,22 +91,13 @@ impl Launch {
     /// # Errors
     /// When the shell that joins the group cannot be started.
     pub fn spawn(&self, group: Option<&Group>) -> Result<Child, String> {
-        let doors = group
-            .map(|group| group.doors().to_vec())
-            .unwrap_or_default();
+        let doors = group.map(|group| group.doors().to_vec()).unwrap_or_default();
         let cpus: Vec<String> = self.cpus.iter().map(ToString::to_string).collect();
         let mut command = shell(&doors);
-        command
-            .args(["taskset", "-c", &cpus.join(",")])
-            .args(&self.command);
+        command.args(["taskset", "-c", &cpus.join(",")]).args(&self.command);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-            .spawn()
-            .map_err(|error| format!("cannot start /bin/sh: {error}"))
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().map_err(|error| format!("cannot start /bin/sh: {error}"))
     }
 
     /// Runs the command to its end, with `group` for accounting and limit if there is one.
@@ -130,11 +113,7 @@ impl Launch {
     ///
     /// # Errors
     /// As there.
-    pub fn run_counting(
-        &self,
-        group: Option<&Group>,
-        used: impl Fn() -> f64,
-    ) -> Result<Outcome, String> {
+    pub fn run_counting(&self, group: Option<&Group>, used: impl Fn() -> f64) -> Result<Outcome, String> {
         let start = Instant::now();
         let used_before = used();
         let mut child = self.spawn(group)?;
@@ -143,9 +122,7 @@ impl Launch {
         let mut phases = Phases::default();
         let mut said = Value::Null;
         let in_time = loop {
-            match lines
-                .recv_timeout((start + self.time_limit).saturating_duration_since(Instant::now()))
-            {
+            match lines.recv_timeout((start + self.time_limit).saturating_duration_since(Instant::now())) {
                 Ok((at, line)) => {
                     phases.read(&line, at, &used);
                     if let Ok(value @ Value::Object(_)) = serde_json::from_str(&line) {
@@ -164,21 +141,11 @@ impl Launch {
                 }
             }
         }
-        let status = child
-            .wait()
-            .map_err(|error| format!("cannot wait for {:?}: {error}", self.command))?;
+        let status = child.wait().map_err(|error| format!("cannot wait for {:?}: {error}", self.command))?;
         let seconds = start.elapsed().as_secs_f64();
-        let words: Vec<_> = self
-            .command
-            .iter()
-            .map(|word| word.to_string_lossy())
-            .collect();
+        let words: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
         if !in_time {
-            return Err(format!(
-                "killed after {:?}: {}",
-                self.time_limit,
-                words.join(" ")
-            ));
+            return Err(format!("killed after {:?}: {}", self.time_limit, words.join(" ")));
         }
         if !status.success() {
             let tail = errors.join().unwrap_or_default();
@@ -224,11 +191,7 @@ fn lines_of(child: &mut Child) -> std::sync::mpsc::Receiver<(Instant, String)> {
     let (send, receive) = channel();
     let out = child.stdout.take();
     std::thread::spawn(move || {
-        for line in out
-            .into_iter()
-            .flat_map(|out| BufReader::new(out).lines())
-            .map_while(Result::ok)
-        {
+        for line in out.into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(Result::ok) {
             if send.send((Instant::now(), line)).is_err() {
                 return;
             }
@@ -241,11 +204,7 @@ fn tail_of(child: &mut Child) -> std::thread::JoinHandle<String> {
     let err = child.stderr.take();
     std::thread::spawn(move || {
         let mut tail = VecDeque::new();
-        for line in err
-            .into_iter()
-            .flat_map(|err| BufReader::new(err).lines())
-            .map_while(Result::ok)
-        {
+        for line in err.into_iter().flat_map(|err| BufReader::new(err).lines()).map_while(Result::ok) {
             if tail.len() == TAIL_LINES {
                 tail.pop_front();
             }
@@ -271,11 +230,7 @@ impl Phases {
                     && opened == name
                 {
                     let seconds = (at - begin).as_secs_f64();
-                    self.done.push(Phase {
-                        name: opened,
-                        seconds,
-                        cpu_seconds: used() - before,
-                    });
+                    self.done.push(Phase { name: opened, seconds, cpu_seconds: used() - before });
                 }
             }
             Some(_) | None => {}
@@ -289,11 +244,8 @@ mod tests {
 
     #[test]
     fn a_run_gives_its_phases_and_the_last_object_that_it_said() {
-        let script =
-            r#"echo '@begin a'; echo '@end a'; echo '{"x":1}'; echo '{"x":2.5}'; echo done"#;
-        let outcome = Launch::new(["sh", "-c", script], &[0])
-            .run(None)
-            .expect("the shell runs");
+        let script = r#"echo '@begin a'; echo '@end a'; echo '{"x":1}'; echo '{"x":2.5}'; echo done"#;
+        let outcome = Launch::new(["sh", "-c", script], &[0]).run(None).expect("the shell runs");
         assert_eq!(outcome.number("x"), Ok(2.5));
         assert!(outcome.phase("a").is_ok());
         assert!(outcome.phase("b").is_err());
@@ -301,13 +253,8 @@ mod tests {
 
     #[test]
     fn a_run_that_ends_badly_tells_what_it_complained_about() {
-        let error = Launch::new(["sh", "-c", "echo 'no such thing' >&2; exit 3"], &[0])
-            .run(None)
-            .unwrap_err();
-        assert!(
-            error.contains("no such thing") && error.contains("exit status: 3"),
-            "{error}"
-        );
+        let error = Launch::new(["sh", "-c", "echo 'no such thing' >&2; exit 3"], &[0]).run(None).unwrap_err();
+        assert!(error.contains("no such thing") && error.contains("exit status: 3"), "{error}");
     }
 
     #[test]
@@ -320,9 +267,7 @@ mod tests {
 
     #[test]
     fn words_with_blanks_and_quotes_arrive_as_they_are() {
-        let outcome = Launch::new(["printf", "{\"x\": %s}\n", "7"], &[0])
-            .run(None)
-            .expect("printf runs");
+        let outcome = Launch::new(["printf", "{\"x\": %s}\n", "7"], &[0]).run(None).expect("printf runs");
         assert_eq!(outcome.number("x"), Ok(7.0));
     }
 }

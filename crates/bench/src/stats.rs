@@ -26,10 +26,7 @@ impl Spread {
     /// The spread of `values`; none of no values. Values that are not numbers are left out.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut sorted: Vec<f64> = values
-            .into_iter()
-            .filter(|value| value.is_finite())
-            .collect();
+        let mut sorted: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
         let (&min, &max) = (sorted.first()?, sorted.last()?);
         Some(Self {
@@ -66,10 +63,7 @@ mod tests {
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {
         let spread = Spread::of([4.0, 1.0, 3.0, 2.0]).expect("values");
-        assert_eq!(
-            (spread.median, spread.quartile_1, spread.quartile_3),
-            (2.5, 1.75, 3.25)
-        );
+        assert_eq!((spread.median, spread.quartile_1, spread.quartile_3), (2.5, 1.75, 3.25));
         assert_eq!((spread.min, spread.max, spread.count), (1.0, 4.0, 4));
     }
 

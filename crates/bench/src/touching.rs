@@ -46,12 +46,7 @@ pub fn zram<'a>(peer: &'a Peer, launch: &'a Launch, limit_bytes: u64, tuning: Tu
 ///
 /// # Errors
 /// When that run fails.
-pub fn total_dram(
-    peer: Option<&Peer>,
-    launch: &Launch,
-    set_bytes: u64,
-    limit_bytes: u64,
-) -> Result<u64, String> {
+pub fn total_dram(peer: Option<&Peer>, launch: &Launch, set_bytes: u64, limit_bytes: u64) -> Result<u64, String> {
     match peer {
         Some(peer) => Ok(peer.run(launch, limit_bytes, Tuning::SINGLE)?.total_bytes()),
         None => Ok(limit_bytes + ((set_bytes - limit_bytes) as f64 * POOL_SHARE) as u64),
@@ -63,10 +58,7 @@ fn sample(outcome: &Outcome) -> Result<Sample, String> {
     let mut sample = Sample::of([(WALL, outcome.number("us_per_op")?)]);
     // Without a control group the CPU time of a phase is not known, only that of ended processes.
     if outcome.memory_max_bytes.is_some() {
-        sample.costs.insert(
-            CPU,
-            outcome.phase("touch")?.cpu_seconds * 1e6 / outcome.number("ops")?,
-        );
+        sample.costs.insert(CPU, outcome.phase("touch")?.cpu_seconds * 1e6 / outcome.number("ops")?);
     }
     sample.details = json!({
         "said": outcome.said, "run_seconds": outcome.seconds, "run_cpu_seconds": outcome.cpu_seconds,

@@ -3,7 +3,7 @@
 use crate::space::Space;
 use crate::store_file::StoreFile;
 use crate::watch::{SharedLedger, locked};
-use memvisor_pager::{Keeper, KeeperHandle, OnLeave, Tiers};
+use memvisor_pager::{Keeper, KeeperHandle, OnLeave, Stores};
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
@@ -20,12 +20,12 @@ impl Keeping {
     /// When the stores cannot be opened or the thread cannot be had. The members then save by themselves.
     pub fn start(space: &Space, store: Option<&StoreFile>, ledger: SharedLedger) -> std::io::Result<Self> {
         let log = store.map(log_path);
-        let tiers = Tiers::attach(space.map(), log.as_deref())?;
+        let stores = Stores::attach(space.map(), log.as_deref())?;
         let view = memvisor_pager::Space::new(space.map());
         let on_leave: OnLeave =
             Box::new(move |member| locked(&ledger).fold_member(member.0, &view.member(member)));
         space.header().keeper_pid().store(u64::from(std::process::id()), Ordering::Release);
-        let handle = Keeper::start(view, tiers, on_leave)?;
+        let handle = Keeper::start(view, stores, on_leave)?;
         Ok(Self { handle })
     }
 

@@ -84,7 +84,7 @@ impl Monitor {
             bytes.fill(0);
             return true;
         }
-        if self.tiers.load(slot, bytes).is_ok() {
+        if self.stores.load(slot, bytes).is_ok() {
             return true;
         }
         // Whoever wants that page will be told; here it only ends the stretch.

@@ -336,7 +336,7 @@ impl Monitor {
             frames.len()
         };
         let saved =
-            save_frames(&self.space, self.me, range, Saver::Pager, &mut self.tiers, &mut self.save_buffers, read);
+            save_frames(&self.space, self.me, range, Saver::Pager, &mut self.stores, &mut self.save_buffers, read);
         self.block.self_saves().fetch_add(u64::from(saved), Relaxed);
         saved > 0
     }

@@ -86,7 +86,7 @@ impl Monitor {
             return self.wake(at);
         }
         let buffer = self.buffer.page_mut(0);
-        if let Err(error) = self.tiers.load(slot, buffer) {
+        if let Err(error) = self.stores.load(slot, buffer) {
             return self.load_failed(page, at, ticket, word.stamp(), error);
         }
         self.place_loaded(page, at, ticket, word.stamp(), slot, self.buffer.as_ptr());
@@ -129,7 +129,7 @@ impl Monitor {
     /// A loaded page keeps its stored copy while the store has room to spare: if it leaves unchanged it is not saved
     /// again. A copy in RAM is dear, so it goes as soon as RAM is short.
     pub(crate) fn keep_or_release(&self, slot: SlotRef) -> SlotRef {
-        if self.tiers.has_room_to_retain(slot) {
+        if self.stores.has_room_to_retain(slot) {
             return slot;
         }
         self.release(slot);

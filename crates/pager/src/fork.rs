@@ -38,7 +38,7 @@ impl Monitor {
         let mut windows = WindowMap::default();
         for (address, window) in self.windows.iter().collect::<Vec<_>>() {
             let Some(copy) = self.space.take_window(child, address) else {
-                crate::reap::give_back(&self.space, &self.tiers, child);
+                crate::reap::give_back(&self.space, &self.stores, child);
                 return None;
             };
             self.copy_words(window, copy);
@@ -110,13 +110,13 @@ impl Monitor {
         loop {
             let word = cell.get();
             let Page::Stored(slot) = word.page() else { return PageWord::new(Page::Lost, 0, 0) };
-            if self.tiers.retain(slot).is_err() {
+            if self.stores.retain(slot).is_err() {
                 return PageWord::new(Page::Lost, 0, 0);
             }
             if cell.get() == word {
                 return word;
             }
-            self.tiers.release(slot);
+            self.stores.release(slot);
         }
     }
 

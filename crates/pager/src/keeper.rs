@@ -7,7 +7,7 @@ use crate::save::{SaveBuffers, save_frames};
 use crate::space::{MemberIndex, Space};
 use memvisor_core::{Frame, PAGE_BYTES, Saver};
 use memvisor_proto::space::{MEMBERS_MAX, member_state};
-use crate::stores::Tiers;
+use crate::stores::Stores;
 use memvisor_sys::file::Fd;
 use memvisor_sys::futex::FutexWord;
 use memvisor_sys::{clock, process, thread};
@@ -56,7 +56,7 @@ impl KeeperHandle {
 /// Saves for all members of one space.
 pub struct Keeper {
     space: Space,
-    tiers: Tiers,
+    stores: Stores,
     buffers: SaveBuffers,
     watched: Vec<Option<Fd>>,
     on_leave: OnLeave,
@@ -68,13 +68,13 @@ impl Keeper {
     ///
     /// # Errors
     /// When the thread or its buffers cannot be had.
-    pub fn start(space: Space, tiers: Tiers, on_leave: OnLeave) -> std::io::Result<KeeperHandle> {
+    pub fn start(space: Space, stores: Stores, on_leave: OnLeave) -> std::io::Result<KeeperHandle> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let buffers = SaveBuffers::new().map_err(|errno| std::io::Error::from_raw_os_error(errno.0))?;
         let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
             let watched = (0..MEMBERS_MAX).map(|_| None).collect();
-            Keeper { space, tiers, buffers, watched, on_leave, cared_ns: 0 }.run(&seen);
+            Keeper { space, stores, buffers, watched, on_leave, cared_ns: 0 }.run(&seen);
         })?;
         Ok(KeeperHandle { space, stop, thread: Some(thread) })
     }
@@ -143,7 +143,7 @@ impl Keeper {
                 member,
                 range,
                 Saver::Keeper,
-                &mut self.tiers,
+                &mut self.stores,
                 &mut self.buffers,
                 |frames, out| read_frames(pid, base, frames, out),
             );
@@ -191,18 +191,12 @@ impl Keeper {
         (self.on_leave)(member);
         self.watched[member.0] = None;
         self.space.member(member).state().store(member_state::DEAD, Release);
-        crate::reap::give_back(&self.space, &self.tiers, member);
+        crate::reap::give_back(&self.space, &self.stores, member);
     }
 
     fn tidy(&mut self) {
-        let space = self.space;
         let members: Vec<MemberIndex> = self.live().collect();
-        let words = || {
-            members.iter().flat_map(move |&member| {
-                space.windows_of(member).collect::<Vec<_>>().into_iter().flat_map(move |window| space.table(window))
-            })
-        };
-        self.tiers.tidy(words);
+        self.stores.tidy(&self.space, &members);
     }
 }
 

@@ -29,5 +29,5 @@ mod windows;
 pub use door::{Door, Note};
 pub use keeper::{Keeper, KeeperHandle, OnLeave, leave_behind};
 pub use monitor::{Monitor, SetupError, Start};
-pub use stores::Tiers;
+pub use stores::Stores;
 pub use space::{MemberIndex, Space};

@@ -22,7 +22,7 @@ use memvisor_core::replace::{Replacement, S3Fifo};
 use memvisor_core::{PAGE_BYTES, PageIndex, SlotRef};
 use memvisor_proto::space::{member_state, option};
 use memvisor_proto::{Header, Member};
-use crate::stores::Tiers;
+use crate::stores::Stores;
 use memvisor_sys::file::AlignedBuffer;
 use memvisor_sys::memory::Staging as StagingArea;
 use memvisor_sys::pagemap::Pagemap;
@@ -35,6 +35,9 @@ use std::sync::atomic::Ordering::Relaxed;
 const BUSY_TICK_MS: i32 = 10;
 /// Otherwise this often: for a new target.
 const IDLE_TICK_MS: i32 = 200;
+/// Under load the same happens between faults: every so many turns the clock is looked at.
+const TURNS_PER_LOOK: u32 = 64;
+const BUSY_TICK_NS: u64 = BUSY_TICK_MS as u64 * 1_000_000;
 /// Messages of one batch.
 const BATCH: usize = 32;
 
@@ -67,7 +70,7 @@ pub struct Monitor {
     pub(crate) policy: S3Fifo,
     pub(crate) evicted: u64,
     pub(crate) granule: u64,
-    pub(crate) tiers: Tiers,
+    pub(crate) stores: Stores,
     pub(crate) save_buffers: SaveBuffers,
     pub(crate) buffer: AlignedBuffer,
     pub(crate) zeros: AlignedBuffer,
@@ -77,6 +80,8 @@ pub struct Monitor {
     pub(crate) keeper: KeeperWatch,
     pub(crate) follow: Follow,
     pub(crate) ticket: u16,
+    pub(crate) turns: u32,
+    pub(crate) ticked_ns: u64,
     pub(crate) nascent: Option<Nascent>,
     pub(crate) maps_buffer: Vec<u8>,
 }
@@ -105,7 +110,7 @@ pub struct Start {
     /// The door of this process.
     pub door: &'static Door,
     /// The stores.
-    pub tiers: Tiers,
+    pub stores: Stores,
     /// Process id of the keeper.
     pub keeper_pid: u32,
 }
@@ -116,7 +121,7 @@ impl Monitor {
     /// # Errors
     /// When the kernel refuses what is needed; the program can then only run unmanaged.
     pub fn new(start: Start) -> Result<Self, SetupError> {
-        let Start { space, me, door, tiers, keeper_pid } = start;
+        let Start { space, me, door, stores, keeper_pid } = start;
         let step = |step| move |cause| SetupError { step, cause };
         let (header, block) = (space.header(), space.member(me));
         let available = Uffd::available_features().map_err(step("asking userfaultfd for its features"))?;
@@ -142,7 +147,7 @@ impl Monitor {
         let buffer = AlignedBuffer::new(AHEAD_PAGES_MAX * PAGE_BYTES).map_err(step("mapping a buffer"))?;
         let zeros = AlignedBuffer::new(AHEAD_PAGES_MAX * PAGE_BYTES).map_err(step("mapping a buffer"))?;
         let save_buffers = SaveBuffers::new().map_err(step("mapping buffers for saving"))?;
-        let loads = Loads::new(&tiers).map_err(step("mapping buffers for the log"))?;
+        let loads = Loads::new(&stores).map_err(step("mapping buffers for the log"))?;
         let pagemap = Pagemap::open(None).map_err(step("opening the page map"))?;
         let mut monitor = Self {
             space,
@@ -161,7 +166,7 @@ impl Monitor {
             policy: S3Fifo::new(target_pages),
             evicted: 0,
             granule: 1,
-            tiers,
+            stores,
             save_buffers,
             buffer,
             zeros,
@@ -171,6 +176,8 @@ impl Monitor {
             keeper: KeeperWatch::new(keeper_pid),
             follow: Follow::new(),
             ticket: 0,
+            turns: 0,
+            ticked_ns: 0,
             nascent: None,
             maps_buffer: vec![0; 1 << 16],
         };
@@ -195,7 +202,9 @@ impl Monitor {
         let timeout = if busy { BUSY_TICK_MS } else { IDLE_TICK_MS };
         let mut fds = [PollFd::readable(self.uffd.fd()), PollFd::readable(self.loads.fd())];
         let count = if self.loads.outstanding() > 0 { 2 } else { 1 };
-        if let Ok(0) = memvisor_sys::poll::poll(&mut fds[..count], timeout) {
+        let quiet = memvisor_sys::poll::poll(&mut fds[..count], timeout) == Ok(0);
+        self.turns = self.turns.wrapping_add(1);
+        if quiet || (self.turns.is_multiple_of(TURNS_PER_LOOK) && clock::now_ns() - self.ticked_ns > BUSY_TICK_NS) {
             self.tick();
         }
     }
@@ -246,6 +255,7 @@ impl Monitor {
 
     /// What is done when nothing happens: new target, frames that wait, a fair share for others.
     fn tick(&mut self) {
+        self.ticked_ns = clock::now_ns();
         self.resize();
         self.settle_staging();
         self.read_notes(self.door.head());
@@ -289,7 +299,7 @@ impl Monitor {
 
     pub(crate) fn release(&self, slot: SlotRef) {
         if slot.is_some() {
-            self.tiers.release(slot);
+            self.stores.release(slot);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::space::{MemberIndex, Space};
 use memvisor_core::{Frame, PAGE_BYTES, Page, Saver};
-use crate::stores::{Pending, Tiers, Workspace};
+use crate::stores::{Pending, Stores};
 use memvisor_store::SaveOutcome;
 use memvisor_sys::Errno;
 use memvisor_sys::file::AlignedBuffer;
@@ -14,7 +14,6 @@ pub(crate) const BATCH: usize = 32;
 /// What a saver works with; made once, so that saving does not allocate.
 pub struct SaveBuffers {
     bytes: AlignedBuffer,
-    workspace: Workspace,
 }
 
 impl SaveBuffers {
@@ -23,7 +22,7 @@ impl SaveBuffers {
     /// # Errors
     /// When memory cannot be had.
     pub fn new() -> Result<Self, Errno> {
-        Ok(Self { bytes: AlignedBuffer::new(BATCH * PAGE_BYTES)?, workspace: Workspace::new() })
+        Ok(Self { bytes: AlignedBuffer::new(BATCH * PAGE_BYTES)? })
     }
 }
 
@@ -34,7 +33,7 @@ pub(crate) fn save_frames(
     member: MemberIndex,
     frames: impl Iterator<Item = Frame>,
     saver: Saver,
-    tiers: &mut Tiers,
+    stores: &mut Stores,
     buffers: &mut SaveBuffers,
     read: impl Fn(&[Frame], &mut [u8]) -> usize,
 ) -> u32 {
@@ -60,9 +59,9 @@ pub(crate) fn save_frames(
         let read = read(&claimed[from..count], &mut buffers.bytes[..(count - from) * PAGE_BYTES]);
         let batch = &pages[from..from + read];
         let mut outcomes = [SaveOutcome::Full; BATCH];
-        tiers.save_batch(&mut buffers.workspace, batch, &buffers.bytes, &mut outcomes);
+        stores.save_batch(member, batch, &buffers.bytes, &mut outcomes);
         for (at, outcome) in outcomes[..read].iter().enumerate() {
-            saved += u32::from(publish(space, tiers, saver, claimed[from + at], batch[at], *outcome));
+            saved += u32::from(publish(space, stores, saver, claimed[from + at], batch[at], *outcome));
         }
         from += read;
         if from < count {
@@ -76,7 +75,7 @@ pub(crate) fn save_frames(
 
 fn publish(
     space: &Space,
-    tiers: &Tiers,
+    stores: &Stores,
     saver: Saver,
     frame: Frame,
     Pending { page, retained }: Pending,
@@ -94,12 +93,12 @@ fn publish(
             header.saves().fetch_add(1, Relaxed);
             if cell.apply(|word| word.publish(frame, saver, slot)).is_some() {
                 if retained.is_some() {
-                    tiers.release(retained);
+                    stores.release(retained);
                 }
                 return true;
             }
             // Wanted back or given away meanwhile: nobody knows of the new slot.
-            tiers.release(slot);
+            stores.release(slot);
             false
         }
         SaveOutcome::Incompressible | SaveOutcome::Full => {

@@ -9,13 +9,14 @@
 //!   free lists, bitmaps and trees never touches a page that could be evicted.
 //! - jemalloc's own arena 0 keeps the default hooks: thread caches and other internal blocks come from it. It is the
 //!   only automatic arena, so a thread gets managed memory only by being bound here, at its first allocation.
-//! - The hooks take no lock. Address space is never given back: what is freed is purged and used again.
+//! - Threads that serve faults, and the dynamic linker in any thread, allocate from arena 0 too, past the caches.
+//! - Address space is never given back: what is freed is purged and used again.
 //!
-//! Absent: huge-page advice, jemalloc's background threads, a way to take a thread off the managed arenas for good.
+//! Absent: huge-page advice, jemalloc's background threads.
 
 use crate::inward::set_errno;
 use crate::lane::{self, Lane};
-use crate::{forks, region};
+use crate::{forks, linker, region};
 use core::ffi::{CStr, c_int, c_uint, c_void};
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -91,6 +92,15 @@ pub fn lane() -> Lane {
     match lane::get() {
         Lane::Undecided => bind(),
         decided => decided,
+    }
+}
+
+/// The lane of an allocation that code at `caller` asks for: the linker's are never managed.
+#[inline(always)]
+pub fn lane_for(caller: usize) -> Lane {
+    match lane() {
+        Lane::Managed if linker::holds(caller) => Lane::Plain,
+        lane => lane,
     }
 }
 
@@ -176,6 +186,7 @@ fn bind() -> Lane {
     // First of all: binding starts jemalloc, which calls the C library, which allocates.
     lane::set(Lane::Managed);
     forks::register_early();
+    linker::find();
     if let Some(arena) = arena_for_new_thread() {
         control(c"thread.arena", None::<&mut c_uint>, Some(&arena));
     }

@@ -9,6 +9,7 @@ mod internal_alloc;
 mod inward;
 mod jemalloc_api;
 mod lane;
+mod linker;
 mod malloc;
 mod raw;
 mod region;

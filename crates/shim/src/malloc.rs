@@ -16,14 +16,37 @@ type Block = *mut c_void;
 /// From this size on blocks are resized with room to grow. Below, copying is cheap.
 const LARGE_BYTES: usize = 1 << 20;
 
-#[unsafe(no_mangle)]
-extern "C" fn malloc(len: usize) -> Block {
-    allocate(len)
+/// Exports a function that passes its arguments on, with its return address behind them: where it was called from.
+macro_rules! with_caller {
+    ($(fn $name:ident($($argument:ident: $kind:ty),*) => $inner:ident, $register:literal, $arm_register:literal;)*) => {$(
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($argument: $kind),*) -> Block {
+            #[cfg(target_arch = "x86_64")]
+            core::arch::naked_asm!(
+                concat!("mov ", $register, ", qword ptr [rsp]"),
+                "jmp {inner}",
+                inner = sym $inner,
+            );
+            #[cfg(target_arch = "aarch64")]
+            core::arch::naked_asm!(concat!("mov ", $arm_register, ", x30"), "b {inner}", inner = sym $inner);
+        }
+    )*};
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn calloc(count: usize, len: usize) -> Block {
-    match heap::lane() {
+// These are what the dynamic linker calls.
+with_caller! {
+    fn malloc(len: usize) => malloc_for, "rsi", "x1";
+    fn calloc(count: usize, len: usize) => calloc_for, "rdx", "x2";
+    fn realloc(old: Block, len: usize) => realloc_for, "rdx", "x2";
+}
+
+extern "C" fn malloc_for(len: usize, caller: usize) -> Block {
+    allocate(heap::lane_for(caller), len)
+}
+
+extern "C" fn calloc_for(count: usize, len: usize, caller: usize) -> Block {
+    match heap::lane_for(caller) {
         // SAFETY: jemalloc takes any sizes.
         Lane::Managed | Lane::Undecided => heap::persistently(|| unsafe { jemalloc::calloc(count, len) }),
         Lane::Plain => match count.checked_mul(len) {
@@ -33,17 +56,16 @@ extern "C" fn calloc(count: usize, len: usize) -> Block {
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn realloc(old: Block, len: usize) -> Block {
+unsafe extern "C" fn realloc_for(old: Block, len: usize, caller: usize) -> Block {
     // SAFETY: the caller's own promise.
-    unsafe { resize(old, len) }
+    unsafe { resize(heap::lane_for(caller), old, len) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn reallocarray(old: Block, count: usize, len: usize) -> Block {
     match count.checked_mul(len) {
         // SAFETY: the caller's own promise.
-        Some(len) => unsafe { resize(old, len) },
+        Some(len) => unsafe { resize(heap::lane(), old, len) },
         None => out_of_memory(),
     }
 }
@@ -179,8 +201,8 @@ extern "C" fn mallinfo2() -> Usage<usize> {
 }
 
 #[inline(always)]
-fn allocate(len: usize) -> Block {
-    match heap::lane() {
+fn allocate(lane: Lane, len: usize) -> Block {
+    match lane {
         // SAFETY: jemalloc takes any size.
         Lane::Managed | Lane::Undecided => heap::persistently(|| unsafe { jemalloc::malloc(len) }),
         Lane::Plain => heap::allocate_plainly(len, MALLOC_ALIGN, 0),
@@ -188,16 +210,16 @@ fn allocate(len: usize) -> Block {
 }
 
 #[inline(always)]
-unsafe fn resize(old: Block, len: usize) -> Block {
+unsafe fn resize(lane: Lane, old: Block, len: usize) -> Block {
     if old.is_null() {
-        return allocate(len);
+        return allocate(lane, len);
     }
     if len == 0 {
         // SAFETY: the caller's own promise.
         unsafe { jemalloc::free(old) };
         return null_mut();
     }
-    match heap::lane() {
+    match lane {
         // SAFETY: the caller's own promise.
         Lane::Managed | Lane::Undecided if len >= LARGE_BYTES => unsafe { resize_large(old, len) },
         // SAFETY: the caller's own promise. On failure the block stays as it is.

@@ -56,6 +56,11 @@ fn with_limited_address_space_memory_ends_politely() {
 }
 
 #[test]
+fn what_the_dynamic_linker_allocates_is_never_evicted() {
+    promise(&["linker"]);
+}
+
+#[test]
 fn a_heap_that_may_not_grow_reuses_all_that_was_freed() {
     promise(&["bounded"]);
 }
@@ -218,7 +223,7 @@ fn redis_serves_saves_and_knows_its_allocator() {
     }
     let mut redis = Redis::start();
     assert_eq!(redis.ask("SET a b\nGET a\n"), "OK\nb\n");
-    assert_eq!(redis.ask("DEBUG POPULATE 200000 key 500\n"), "OK\n");
+    assert_eq!(redis.ask("DEBUG POPULATE 100000 key 500\n"), "OK\n");
     let digest = redis.ask("DEBUG DIGEST\n");
     // jemalloc answers Redis: what is allocated is at least what Redis thinks.
     let memory = redis.ask("INFO memory\n");
@@ -226,7 +231,7 @@ fn redis_serves_saves_and_knows_its_allocator() {
         let line = memory.lines().find_map(|line| line.strip_prefix(name)).expect("the line is there");
         line.trim().parse().expect("it is a number")
     };
-    assert!(number("used_memory:") > 100 << 20, "{memory}");
+    assert!(number("used_memory:") > 50 << 20, "{memory}");
     assert!(number("allocator_allocated:") >= number("used_memory:"), "{memory}");
     assert!(number("allocator_resident:") >= number("allocator_active:"), "{memory}");
     assert!(redis.ask("MEMORY DOCTOR\n").contains("Sam"));

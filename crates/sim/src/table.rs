@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Pages of DRAM in the standard cases.
 pub const CAPACITY: usize = 4096;
-const TOUCHES: usize = 400_000;
+const TOUCHES: usize = 250_000;
 
 /// One line of the table: misses in a hundred touches. The first three are of real policies with runs and parking, the
 /// others of single pages.
@@ -44,7 +44,8 @@ pub fn cases() -> Vec<(&'static str, Trace)> {
         ("hot four fifths and scan", trace::scan_and_hot(dram * 4 / 5, 16 * dram, 10, TOUCHES, 7)),
         ("hot half and heavy scan", trace::scan_and_hot(dram / 2, 16 * dram, 2, TOUCHES, 6)),
         ("four phases of zipf, 2× each", trace::phases(2 * dram, 4, TOUCHES, 8)),
-        ("bursts", trace::bursts(8 * dram, dram / 8, 6, TOUCHES, 9)),
+        ("moving front, an eighth wide", trace::front(8 * dram, dram / 8, 6, TOUCHES, 9)),
+        ("moving front, two thirds wide", trace::front(8 * dram, dram * 2 / 3, 6, TOUCHES, 10)),
     ]
 }
 

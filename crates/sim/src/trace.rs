@@ -97,9 +97,9 @@ pub fn phases(pages: u32, phases: u32, touches: usize, seed: u64) -> Trace {
     (0..phases).flat_map(|phase| of(phase).into_iter().map(move |page| phase * pages + page)).collect()
 }
 
-/// Pages touched some times in a short while and never again, over `pages` pages, round after round: a program that
-/// makes, uses and drops.
-pub fn bursts(pages: u32, near: u32, repeats: u32, touches: usize, seed: u64) -> Trace {
+/// A front that moves over `pages` pages, round after round; the touches are among the `near` last that it reached,
+/// `repeats` for each: a program that makes, uses for a while and drops.
+pub fn front(pages: u32, near: u32, repeats: u32, touches: usize, seed: u64) -> Trace {
     let mut random = Random(seed);
     let mut touch = |at: usize| {
         let front = (at as u32 / repeats) % pages;
@@ -130,6 +130,6 @@ mod tests {
         for placement in [Placement::Scattered, Placement::Runs, Placement::Sorted] {
             assert!(zipf(1003, 0.5, placement, 20_000, 3).into_iter().all(|page| page < 1003));
         }
-        assert!(bursts(500, 40, 3, 10_000, 1).into_iter().all(|page| page < 500));
+        assert!(front(500, 40, 3, 10_000, 1).into_iter().all(|page| page < 500));
     }
 }

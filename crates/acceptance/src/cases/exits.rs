@@ -10,7 +10,8 @@
 
 use crate::case::{Case, NotPassed, Outcome, Params, must};
 use crate::ctx::Ctx;
-use crate::launch::{Finished, Launch, tail};
+use crate::launch::Launch;
+use crate::running::{Finished, tail};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Outcome, Params, failed, must, skipped};
 use crate::ctx::Ctx;
-use crate::launch::{Finished, tail};
+use crate::running::{Finished, tail};
 
 /// A bit flips in the store: the program is stopped by SIGBUS, and the log names space, page and store.
 pub const FLIP: Case = Case {

@@ -4,13 +4,8 @@ use crate::case::{Case, Outcome, Params};
 use crate::ctx::Ctx;
 
 /// The case.
-pub const CASE: Case = Case {
-    name: "forks",
-    needs: &["root"],
-    short: Params::new(48, 100, 240),
-    long: Params::new(512, 100, 1800),
-    run,
-};
+pub const CASE: Case =
+    Case { name: "forks", needs: &["root"], short: Params::new(48, 100, 240), long: Params::new(512, 100, 1800), run };
 
 fn run(ctx: &Ctx) -> Outcome {
     let [bytes, children] = [ctx.params.bytes, ctx.params.rounds].map(|number| number.to_string());

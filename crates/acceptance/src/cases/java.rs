@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Outcome, Params, failed, skipped};
 use crate::ctx::Ctx;
-use crate::launch::tail;
+use crate::running::tail;
 use std::process::Command;
 
 /// The case. The need is the heap.

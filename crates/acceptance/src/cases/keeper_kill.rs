@@ -23,7 +23,8 @@ fn run(ctx: &Ctx) -> Outcome {
     }
     let mut running = launch.may_fit().start()?;
     running.wait_for(ctx, "round 1")?;
-    let program = ctx.until("the program to map its space", || Ok(running.program()))?;
+    let program = running.wait_for_program(ctx)?;
+    let store = running.store().to_path_buf();
     let inode = proc::maps_space(program);
     must(running.ended()?.is_none(), || "the program ended too early".into())?;
     os::kill(running.root());
@@ -36,10 +37,11 @@ fn run(ctx: &Ctx) -> Outcome {
         Err(error) => failed(format!("the program is gone and nobody knows how: {error}")),
     })?;
     let finished = running.finish(ctx)?;
-    must(status.success(), || format!("the program ended with {status}: {}", crate::launch::tail(&finished.stderr)))?;
+    must(status.success(), || format!("the program ended with {status}: {}", crate::running::tail(&finished.stderr)))?;
     must(finished.stdout.contains("verified"), || "the program did not verify its memory".into())?;
     let rounds_after = finished.stdout.matches("round").count() - rounds_before;
     must(rounds_after > 0, || "the keeper was killed too late to show anything".into())?;
     let left = inode.and_then(super::program_kill::holder_of);
-    must(left.is_none(), || format!("process {left:?} still holds the space"))
+    must(left.is_none(), || format!("process {left:?} still holds the space"))?;
+    must(crate::running::is_empty(&store), || format!("files are left in {}", store.display()))
 }

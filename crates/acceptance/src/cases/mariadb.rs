@@ -5,7 +5,7 @@
 
 use crate::case::{Case, NotPassed, Outcome, Params, failed, must};
 use crate::ctx::Ctx;
-use crate::launch::{Running, tail};
+use crate::running::{Running, tail};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

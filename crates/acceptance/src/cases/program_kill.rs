@@ -2,9 +2,9 @@
 
 use crate::case::{Case, Outcome, Params, must};
 use crate::ctx::Ctx;
-use crate::launch::is_empty;
 use crate::os;
 use crate::proc;
+use crate::running::is_empty;
 use std::time::{Duration, Instant};
 
 /// The promise.
@@ -28,7 +28,7 @@ fn run(ctx: &Ctx) -> Outcome {
     let [bytes, rounds] = [ctx.params.bytes, ctx.params.rounds].map(|number| number.to_string());
     let mut running = ctx.own("touch").args([bytes, rounds]).may_fit().start()?;
     running.wait_for(ctx, "round 0")?;
-    let program = ctx.until("the program to map its space", || Ok(running.program()))?;
+    let program = running.wait_for_program(ctx)?;
     let inode = proc::maps_space(program);
     must(inode.is_some() == ctx.managed(), || format!("the program's space file is {inode:?}"))?;
     os::kill(program);

@@ -7,9 +7,9 @@
 
 use crate::case::{Case, NotPassed, Outcome, Params, failed, must};
 use crate::ctx::Ctx;
-use crate::launch::Running;
 use crate::pattern::{Dice, Pattern};
 use crate::resp::{Answer, Client};
+use crate::running::Running;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

@@ -4,13 +4,8 @@ use crate::case::{Case, Outcome, Params};
 use crate::ctx::Ctx;
 
 /// The case.
-pub const CASE: Case = Case {
-    name: "sort",
-    needs: &["root"],
-    short: Params::new(192, 1, 180),
-    long: Params::new(1024, 2, 1800),
-    run,
-};
+pub const CASE: Case =
+    Case { name: "sort", needs: &["root"], short: Params::new(192, 1, 180), long: Params::new(1024, 2, 1800), run };
 
 fn run(ctx: &Ctx) -> Outcome {
     sort(ctx, &[])

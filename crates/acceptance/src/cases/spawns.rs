@@ -5,13 +5,8 @@ use crate::ctx::Ctx;
 use std::collections::HashSet;
 
 /// The case.
-pub const CASE: Case = Case {
-    name: "spawns",
-    needs: &["root"],
-    short: Params::new(128, 1, 120),
-    long: Params::new(1024, 1, 900),
-    run,
-};
+pub const CASE: Case =
+    Case { name: "spawns", needs: &["root"], short: Params::new(128, 1, 120), long: Params::new(1024, 1, 900), run };
 
 fn run(ctx: &Ctx) -> Outcome {
     let finished = ctx.own("spawns").arg(ctx.params.bytes.to_string()).run()?;

@@ -6,7 +6,8 @@ mod archive;
 
 use crate::case::{NotPassed, failed, skipped};
 use crate::ctx::Ctx;
-use crate::launch::{Launch, tail};
+use crate::launch::Launch;
+use crate::running::tail;
 use archive::Archive;
 use std::fs;
 use std::path::{Path, PathBuf};

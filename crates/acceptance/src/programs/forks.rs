@@ -58,7 +58,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     let mut made = 0;
     while made < children {
         // Batches of one are the children in series, and each of them has a child of its own.
-        let batch = if made / AT_ONCE % 2 == 0 { AT_ONCE } else { 1 }.min(children - made);
+        let batch = if (made / AT_ONCE).is_multiple_of(2) { AT_ONCE } else { 1 }.min(children - made);
         let nested = batch == 1;
         let mut pids = Vec::new();
         for _ in 0..batch {

@@ -41,7 +41,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
 
 /// What thread `thread` writes into word `at` of its slot in page `page` in round `round`.
 fn slot_word(page: usize, thread: usize, at: usize, round: u64) -> u64 {
-    mix((page * THREADS + thread) as u64 * SLOT_WORDS as u64 + at as u64 ^ round << 40)
+    mix(((page * THREADS + thread) * SLOT_WORDS + at) as u64 ^ (round << 40))
 }
 
 fn one(me: usize, shared: &[AtomicU64], own_bytes: usize, rounds: u64, barrier: &Barrier) -> Result<(), String> {

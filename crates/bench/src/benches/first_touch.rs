@@ -18,20 +18,9 @@ pub fn run(context: &Context) -> Result<Bench, String> {
     warm(set_mib << 22);
 
     let name = "within DRAM";
-    let launch = context.workload(
-        "touch",
-        [
-            "first",
-            &set_mib.to_string(),
-            "--ops",
-            &(pages * TIMES).to_string(),
-        ],
-    )?;
-    let sides = std::iter::once(touching::plain(context, &launch)).chain(touching::ours(
-        context,
-        &launch,
-        set_mib << 21,
-    ));
+    let launch = context.workload("touch", ["first", &set_mib.to_string(), "--ops", &(pages * TIMES).to_string()])?;
+    let sides =
+        std::iter::once(touching::plain(context, &launch)).chain(touching::ours(context, &launch, set_mib << 21));
     bench.series.push(context.interleave(name, sides.collect()));
     let goal = |what: &str, peer: String, series: &str, cost, at_most| Goal {
         what: format!("{series}, {what}"),
@@ -41,46 +30,21 @@ pub fn run(context: &Context) -> Result<Bench, String> {
         cost,
         at_most,
     };
-    bench
-        .goals
-        .push(goal("wall time", PLAIN.into(), name, WALL, Some(1.1)));
-    bench
-        .goals
-        .push(goal("CPU time", PLAIN.into(), name, CPU, None));
+    bench.goals.push(goal("wall time", PLAIN.into(), name, WALL, Some(1.1)));
+    bench.goals.push(goal("CPU time", PLAIN.into(), name, CPU, None));
 
     let name = "beyond DRAM";
-    let launch = context.workload(
-        "touch",
-        [
-            "first",
-            &set_mib.to_string(),
-            "--ops",
-            &(pages * 2).to_string(),
-        ],
-    )?;
+    let launch = context.workload("touch", ["first", &set_mib.to_string(), "--ops", &(pages * 2).to_string()])?;
     let peer = context.peer(Kind::Zram, set_mib << 21).ok();
     let half = set_mib << 19;
     let total = touching::total_dram(peer.as_ref(), &launch, set_mib << 20, half)?;
     bench.settings["total_dram_bytes"] = json!(total);
-    let theirs = peer
-        .iter()
-        .map(|peer| touching::zram(peer, &launch, half, Tuning::SINGLE));
-    bench.series.push(
-        context.interleave(
-            name,
-            theirs
-                .chain(touching::ours(context, &launch, total))
-                .collect(),
-        ),
-    );
+    let theirs = peer.iter().map(|peer| touching::zram(peer, &launch, half, Tuning::SINGLE));
+    bench.series.push(context.interleave(name, theirs.chain(touching::ours(context, &launch, total)).collect()));
     let theirs = peer_name(Kind::Zram, Tuning::SINGLE);
-    bench
-        .goals
-        .push(goal("wall time", theirs.clone(), name, WALL, None));
+    bench.goals.push(goal("wall time", theirs.clone(), name, WALL, None));
     bench.goals.push(goal("CPU time", theirs, name, CPU, None));
     // Only tags are written into fresh pages, so zram holds them in next to nothing.
-    bench.notes.push(
-        "beyond DRAM, pages are nearly all zeros: both sides store them in a few bytes".into(),
-    );
+    bench.notes.push("beyond DRAM, pages are nearly all zeros: both sides store them in a few bytes".into());
     Ok(bench)
 }

@@ -4,6 +4,8 @@ mod fault_random;
 mod fault_seq;
 mod first_touch;
 mod fits;
+mod ram_store;
+mod redis;
 
 use memvisor_bench::context::Context;
 use memvisor_bench::report::Bench;
@@ -19,7 +21,7 @@ pub struct Entry {
 }
 
 /// All benches in the order in which they run.
-pub const ALL: [Entry; 4] = [
+pub const ALL: [Entry; 6] = [
     Entry {
         name: "fault-random",
         about: "random 4 KiB touches by one and two threads, half of the set in DRAM, beside zram",
@@ -39,5 +41,15 @@ pub const ALL: [Entry; 4] = [
         name: "fits",
         about: "stream, sort and Redis that fit into DRAM, beside the same without memvisor",
         run: fits::run,
+    },
+    Entry {
+        name: "redis",
+        about: "Redis in 100, 66 and 33 % of its DRAM, skewed and uniform keys, beside all-DRAM and the kernel's swap",
+        run: redis::run,
+    },
+    Entry {
+        name: "ram-store",
+        about: "density and speed of the RAM store beside zram, on the same pages",
+        run: ram_store::run,
     },
 ];

@@ -46,11 +46,7 @@ struct Args {
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
     Load,
-    Run {
-        distribution: Distribution,
-        amount: Amount,
-        sets_percent: u8,
-    },
+    Run { distribution: Distribution, amount: Amount, sets_percent: u8 },
     Verify,
 }
 
@@ -67,27 +63,15 @@ impl FromStr for Phase {
         match text.split(':').collect::<Vec<_>>()[..] {
             ["load"] => Ok(Self::Load),
             ["verify"] => Ok(Self::Verify),
-            ["run", distribution, amount] => Ok(Self::Run {
-                distribution: distribution.parse()?,
-                amount: amount.parse()?,
-                sets_percent: 0,
-            }),
-            ["run", distribution, amount, sets] => {
-                let sets_percent = sets
-                    .parse()
-                    .ok()
-                    .filter(|percent| *percent <= 100)
-                    .ok_or("SETS is a number from 0 to 100")?;
-                Ok(Self::Run {
-                    distribution: distribution.parse()?,
-                    amount: amount.parse()?,
-                    sets_percent,
-                })
+            ["run", distribution, amount] => {
+                Ok(Self::Run { distribution: distribution.parse()?, amount: amount.parse()?, sets_percent: 0 })
             }
-            _ => Err(
-                "a phase is load, verify or run:DISTRIBUTION:AMOUNT[:SETS], as in run:zipf:5s:10"
-                    .into(),
-            ),
+            ["run", distribution, amount, sets] => {
+                let sets_percent =
+                    sets.parse().ok().filter(|percent| *percent <= 100).ok_or("SETS is a number from 0 to 100")?;
+                Ok(Self::Run { distribution: distribution.parse()?, amount: amount.parse()?, sets_percent })
+            }
+            _ => Err("a phase is load, verify or run:DISTRIBUTION:AMOUNT[:SETS], as in run:zipf:5s:10".into()),
         }
     }
 }
@@ -96,14 +80,11 @@ impl FromStr for Amount {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?} is neither a number of operations nor of seconds, as in 5s");
+        let wrong = || format!("{text:?} is neither a number of operations nor of seconds, as in 5s");
         match text.strip_suffix('s') {
             Some(seconds) => {
                 let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
-                Duration::try_from_secs_f64(seconds)
-                    .map(Self::Time)
-                    .map_err(|_| wrong())
+                Duration::try_from_secs_f64(seconds).map(Self::Time).map_err(|_| wrong())
             }
             None => text.parse().map(Self::Operations).map_err(|_| wrong()),
         }
@@ -124,8 +105,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), String> {
-    let connection = Connection::open(&args.server)
-        .map_err(|error| format!("cannot connect to {}: {error}", args.server))?;
+    let connection =
+        Connection::open(&args.server).map_err(|error| format!("cannot connect to {}: {error}", args.server))?;
     let mut client = Client {
         connection,
         length: args.value as usize,
@@ -140,11 +121,7 @@ fn run(args: &Args) -> Result<(), String> {
         let (name, outcome) = match phase {
             Phase::Load => ("load", measured("load", || client.all(Deed::Set))),
             Phase::Verify => ("verify", measured("verify", || client.all(Deed::Get))),
-            Phase::Run {
-                distribution,
-                amount,
-                sets_percent,
-            } => {
+            Phase::Run { distribution, amount, sets_percent } => {
                 let name = match distribution {
                     Distribution::Uniform => "uniform",
                     Distribution::Zipf => "zipf",
@@ -152,20 +129,12 @@ fn run(args: &Args) -> Result<(), String> {
                 };
                 let mut keys = Keys::new(*distribution, args.keys, args.seed);
                 let batch = usize::from(args.pipeline);
-                (
-                    name,
-                    measured(name, || {
-                        client.draw(&mut keys, *amount, *sets_percent, batch)
-                    }),
-                )
+                (name, measured(name, || client.draw(&mut keys, *amount, *sets_percent, batch)))
             }
         };
         done.push(outcome.map_err(|error| error.to_string())??.said(name));
     }
-    println!(
-        "{}",
-        json!({ "phases": done, "values_checked": client.checked, "values_wrong": 0 })
-    );
+    println!("{}", json!({ "phases": done, "values_checked": client.checked, "values_wrong": 0 }));
     Ok(())
 }
 
@@ -223,13 +192,7 @@ impl Client {
     }
 
     /// Deeds on drawn keys.
-    fn draw(
-        &mut self,
-        keys: &mut Keys,
-        amount: Amount,
-        sets_percent: u8,
-        batch: usize,
-    ) -> Result<Counted, String> {
+    fn draw(&mut self, keys: &mut Keys, amount: Amount, sets_percent: u8, batch: usize) -> Result<Counted, String> {
         let mut counted = Counted::default();
         let mut dice = Random::new(0x5e75);
         let mut deeds = Vec::with_capacity(batch);
@@ -245,11 +208,8 @@ impl Client {
             }
             deeds.clear();
             deeds.extend((0..batch).map(|_| {
-                let deed = if sets_percent > 0 && dice.below(100) < usize::from(sets_percent) {
-                    Deed::Set
-                } else {
-                    Deed::Get
-                };
+                let deed =
+                    if sets_percent > 0 && dice.below(100) < usize::from(sets_percent) { Deed::Set } else { Deed::Get };
                 (keys.draw(), deed)
             }));
             self.batch(&deeds, &mut counted)?;
@@ -265,21 +225,12 @@ impl Client {
         for &(key, deed) in deeds {
             let name = format!("key:{key:012}");
             match deed {
-                Deed::Get => self
-                    .connection
-                    .send(&[b"GET", name.as_bytes()])
-                    .map_err(gone)?,
+                Deed::Get => self.connection.send(&[b"GET", name.as_bytes()]).map_err(gone)?,
                 Deed::Set => {
                     self.versions[key as usize] += 1;
                     self.scratch.resize(self.length, 0);
-                    values::write(
-                        &mut self.scratch,
-                        key,
-                        u64::from(self.versions[key as usize]),
-                    );
-                    self.connection
-                        .send(&[b"SET", name.as_bytes(), &self.scratch])
-                        .map_err(gone)?;
+                    values::write(&mut self.scratch, key, u64::from(self.versions[key as usize]));
+                    self.connection.send(&[b"SET", name.as_bytes(), &self.scratch]).map_err(gone)?;
                 }
             }
             expected.push((!self.any_version).then(|| u64::from(self.versions[key as usize])));
@@ -293,9 +244,7 @@ impl Client {
                 (Deed::Get, Answer::Value) => {
                     self.checked += 1;
                     values::check(&self.value, self.length, key, version, &mut self.scratch)
-                        .map_err(|wrong| {
-                            format!("WRONG VALUE: key {key} at version {version:?}: {wrong:?}")
-                        })?;
+                        .map_err(|wrong| format!("WRONG VALUE: key {key} at version {version:?}: {wrong:?}"))?;
                 }
                 (_, answer) => return Err(format!("WRONG ANSWER: key {key}: {answer:?}")),
             }
@@ -318,21 +267,9 @@ mod tests {
             sets_percent: 10,
         };
         assert_eq!("run:zipf:1.5s:10".parse(), Ok(run));
-        let run = Phase::Run {
-            distribution: Distribution::Uniform,
-            amount: Amount::Operations(1000),
-            sets_percent: 0,
-        };
+        let run = Phase::Run { distribution: Distribution::Uniform, amount: Amount::Operations(1000), sets_percent: 0 };
         assert_eq!("run:uniform:1000".parse(), Ok(run));
-        for wrong in [
-            "walk",
-            "run",
-            "run:zipf",
-            "run:even:5s",
-            "run:zipf:-5s",
-            "run:zipf:5s:101",
-            "run:zipf:many",
-        ] {
+        for wrong in ["walk", "run", "run:zipf", "run:even:5s", "run:zipf:-5s", "run:zipf:5s:101", "run:zipf:many"] {
             assert!(wrong.parse::<Phase>().is_err(), "{wrong}");
         }
     }

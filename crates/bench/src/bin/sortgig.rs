@@ -39,9 +39,9 @@ impl Fingerprint {
     fn of(words: &[u64]) -> Self {
         let sum = words.iter().fold(0u64, |sum, &word| sum.wrapping_add(word));
         // Shifted by a constant, so that a zero among the words does not hide all others.
-        let product = words.iter().fold(1u128, |product, &word| {
-            product * ((u128::from(word) + 0x9e37_79b9) % PRIME).max(1) % PRIME
-        });
+        let product = words
+            .iter()
+            .fold(1u128, |product, &word| product * ((u128::from(word) + 0x9e37_79b9) % PRIME).max(1) % PRIME);
         Self { sum, product }
     }
 }
@@ -70,22 +70,14 @@ fn run(args: &Args) -> Result<(), String> {
         })
         .map_err(|error| error.to_string())?;
         if let Some(at) = words.windows(2).position(|pair| pair[0] > pair[1]) {
-            return Err(format!(
-                "round {round}: word {} is less than the one before",
-                at + 1
-            ));
+            return Err(format!("round {round}: word {} is less than the one before", at + 1));
         }
         if Fingerprint::of(&words) != before {
-            return Err(format!(
-                "round {round}: the words that came out are not those that went in"
-            ));
+            return Err(format!("round {round}: the words that came out are not those that went in"));
         }
     }
     let sorted = u64::from(args.rounds) * words.len() as u64;
-    println!(
-        "{}",
-        json!({ "seconds": seconds, "words": sorted, "words_per_s": sorted as f64 / seconds })
-    );
+    println!("{}", json!({ "seconds": seconds, "words": sorted, "words_per_s": sorted as f64 / seconds }));
     Ok(())
 }
 
@@ -97,11 +89,7 @@ mod tests {
     fn a_fingerprint_knows_words_in_any_order_and_no_others() {
         let known = Fingerprint::of(&[0, 1, 2, u64::MAX]);
         assert_eq!(Fingerprint::of(&[u64::MAX, 2, 1, 0]), known);
-        assert_ne!(
-            Fingerprint::of(&[0, 1, 3, u64::MAX - 1]),
-            known,
-            "the same sum"
-        );
+        assert_ne!(Fingerprint::of(&[0, 1, 3, u64::MAX - 1]), known, "the same sum");
         assert_ne!(Fingerprint::of(&[0, 0, 0, 0]), known);
     }
 }

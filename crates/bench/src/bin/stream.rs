@@ -33,14 +33,9 @@ struct Array(MmapMut);
 
 impl Array {
     fn new(words: usize, huge: bool) -> Result<Self, String> {
-        let map = MmapMut::map_anon(words * 8)
-            .map_err(|error| format!("cannot map {words} words: {error}"))?;
+        let map = MmapMut::map_anon(words * 8).map_err(|error| format!("cannot map {words} words: {error}"))?;
         // A kernel without huge pages refuses the advice, which changes speed and nothing else.
-        let _ = if huge {
-            map.advise(Advice::HugePage)
-        } else {
-            Ok(())
-        };
+        let _ = if huge { map.advise(Advice::HugePage) } else { Ok(()) };
         Ok(Self(map))
     }
 
@@ -83,9 +78,7 @@ fn run(args: &Args) -> Result<(), String> {
             each(&mut c, &a, &b, |a, _| a);
             each(&mut b, &c, &a, |c, _| c.wrapping_mul(FACTOR));
             each(&mut c, &a, &b, u64::wrapping_add);
-            each(&mut a, &b, &c, |b, c| {
-                b.wrapping_add(c.wrapping_mul(FACTOR))
-            });
+            each(&mut a, &b, &c, |b, c| b.wrapping_add(c.wrapping_mul(FACTOR)));
         }
         start.elapsed().as_secs_f64()
     })
@@ -102,12 +95,7 @@ fn run(args: &Args) -> Result<(), String> {
 
 /// Sets each element of `to` from those of `left` and `right` at the same place.
 fn each(to: &mut Array, left: &Array, right: &Array, value: impl Fn(u64, u64) -> u64) {
-    for ((to, left), right) in to
-        .words_mut()
-        .iter_mut()
-        .zip(left.words())
-        .zip(right.words())
-    {
+    for ((to, left), right) in to.words_mut().iter_mut().zip(left.words()).zip(right.words()) {
         *to = value(u64::from_ne_bytes(*left), u64::from_ne_bytes(*right)).to_ne_bytes();
     }
 }
@@ -125,9 +113,7 @@ fn check(rounds: u32, arrays: [&[[u8; 8]]; 3]) -> Result<(), String> {
     for (name, array, factor) in [("a", a, of_a), ("b", b, of_b), ("c", c, of_c)] {
         for (at, word) in array.iter().enumerate() {
             if u64::from_ne_bytes(*word) != (at as u64).wrapping_mul(factor) {
-                return Err(format!(
-                    "element {at} of array {name} is not what was computed into it"
-                ));
+                return Err(format!("element {at} of array {name} is not what was computed into it"));
             }
         }
     }

@@ -109,14 +109,9 @@ fn filled(args: &Args) -> Result<(), String> {
             let running: Vec<_> = set
                 .chunks_exact_mut(part_pages * PAGE)
                 .enumerate()
-                .map(|(thread, part)| {
-                    scope.spawn(move || touch(args, part, ops_each, thread as u64))
-                })
+                .map(|(thread, part)| scope.spawn(move || touch(args, part, ops_each, thread as u64)))
                 .collect();
-            running
-                .into_iter()
-                .map(|thread| thread.join())
-                .collect::<Vec<_>>()
+            running.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
         });
         (start.elapsed().as_secs_f64(), outcomes)
     })
@@ -203,8 +198,7 @@ fn mib_to_pages(mib: u64) -> usize {
 }
 
 fn map(bytes: usize, huge: HugePages) -> Result<MmapMut, String> {
-    let set =
-        MmapMut::map_anon(bytes).map_err(|error| format!("cannot map {bytes} bytes: {error}"))?;
+    let set = MmapMut::map_anon(bytes).map_err(|error| format!("cannot map {bytes} bytes: {error}"))?;
     // A kernel without huge pages refuses the advice, and does what was wanted all the same.
     let _ = match huge {
         HugePages::Default => Ok(()),
@@ -217,10 +211,7 @@ fn map(bytes: usize, huge: HugePages) -> Result<MmapMut, String> {
 fn check_all(set: &[u8], seed: u64, part_pages: usize) -> Result<(), String> {
     for (thread, part) in set.chunks_exact(part_pages * PAGE).enumerate() {
         if let Some(index) = (0..part_pages).find(|&index| !pages::is_true(part, seed, index)) {
-            return Err(format!(
-                "at the end, page {} is not what was written",
-                thread * part_pages + index
-            ));
+            return Err(format!("at the end, page {} is not what was written", thread * part_pages + index));
         }
     }
     Ok(())

@@ -31,9 +31,7 @@ impl FromStr for Distribution {
             "uniform" => Ok(Self::Uniform),
             "zipf" => Ok(Self::Zipf),
             "gauss" => Ok(Self::Gauss),
-            other => Err(format!(
-                "{other:?} is no distribution: uniform, zipf or gauss"
-            )),
+            other => Err(format!("{other:?} is no distribution: uniform, zipf or gauss")),
         }
     }
 }
@@ -56,13 +54,7 @@ impl Keys {
     #[must_use]
     pub fn new(distribution: Distribution, count: u64, seed: u64) -> Self {
         assert!(count > 0, "there must be keys to draw");
-        Self {
-            distribution,
-            count,
-            stride: stride(count),
-            random: Random::new(seed),
-            zipf: Zipf::new(count),
-        }
+        Self { distribution, count, stride: stride(count), random: Random::new(seed), zipf: Zipf::new(count) }
     }
 
     /// The next key.
@@ -100,19 +92,10 @@ struct Zipf {
 
 impl Zipf {
     fn new(count: u64) -> Self {
-        let zeta = |n: u64| {
-            (1..=n)
-                .map(|rank| (rank as f64).powf(-ZIPF_THETA))
-                .sum::<f64>()
-        };
+        let zeta = |n: u64| (1..=n).map(|rank| (rank as f64).powf(-ZIPF_THETA)).sum::<f64>();
         let (all, two) = (zeta(count), zeta(count.min(2)));
         let eta = (1.0 - (2.0 / count as f64).powf(1.0 - ZIPF_THETA)) / (1.0 - two / all);
-        Self {
-            count: count as f64,
-            alpha: 1.0 / (1.0 - ZIPF_THETA),
-            eta,
-            zeta: all,
-        }
+        Self { count: count as f64, alpha: 1.0 / (1.0 - ZIPF_THETA), eta, zeta: all }
     }
 
     /// The rank, counted from zero, at `unit` in `0.0..1.0` of the distribution.
@@ -132,9 +115,7 @@ impl Zipf {
 /// A number near the golden section of `count` that shares no factor with it.
 fn stride(count: u64) -> u64 {
     let golden = (count as f64 * 0.618_033_988_749_895) as u64;
-    (golden.max(1)..)
-        .find(|&stride| divisor(stride, count) == 1)
-        .unwrap_or(1)
+    (golden.max(1)..).find(|&stride| divisor(stride, count) == 1).unwrap_or(1)
 }
 
 fn divisor(a: u64, b: u64) -> u64 {
@@ -159,24 +140,16 @@ mod tests {
     #[test]
     fn a_third_of_the_keys_is_a_third_of_uniform_and_most_of_skewed_draws() {
         assert!((0.33..0.40).contains(&share(Distribution::Uniform, 33)));
-        assert!(
-            (0.64..0.72).contains(&share(Distribution::Gauss, 33)),
-            "one deviation to either side"
-        );
+        assert!((0.64..0.72).contains(&share(Distribution::Gauss, 33)), "one deviation to either side");
         assert!((0.82..0.92).contains(&share(Distribution::Zipf, 33)));
     }
 
     #[test]
     fn every_key_can_be_drawn_and_none_beyond() {
-        for distribution in [
-            Distribution::Uniform,
-            Distribution::Zipf,
-            Distribution::Gauss,
-        ] {
+        for distribution in [Distribution::Uniform, Distribution::Zipf, Distribution::Gauss] {
             for count in [1, 2, 3, 10] {
                 let mut keys = Keys::new(distribution, count, 1);
-                let drawn: std::collections::BTreeSet<u64> =
-                    (0..10_000).map(|_| keys.draw()).collect();
+                let drawn: std::collections::BTreeSet<u64> = (0..10_000).map(|_| keys.draw()).collect();
                 assert_eq!(drawn, (0..count).collect(), "{distribution:?} {count}");
             }
         }

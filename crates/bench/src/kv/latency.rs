@@ -13,11 +13,7 @@ pub struct Latencies {
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self {
-            counts: vec![0; bucket(u64::MAX) + 1],
-            total: 0,
-            max_ns: 0,
-        }
+        Self { counts: vec![0; bucket(u64::MAX) + 1], total: 0, max_ns: 0 }
     }
 }
 
@@ -74,15 +70,9 @@ mod tests {
 
     #[test]
     fn every_latency_lies_in_its_bucket() {
-        for ns in (0..64)
-            .map(|bit| 1u64 << bit)
-            .flat_map(|ns| [ns - 1, ns, ns + ns / 3])
-        {
+        for ns in (0..64).map(|bit| 1u64 << bit).flat_map(|ns| [ns - 1, ns, ns + ns / 3]) {
             assert!(floor_ns(bucket(ns)) <= ns, "{ns}");
-            assert!(
-                ns < floor_ns(bucket(ns) + 1) || floor_ns(bucket(ns) + 1) == u64::MAX,
-                "{ns}"
-            );
+            assert!(ns < floor_ns(bucket(ns) + 1) || floor_ns(bucket(ns) + 1) == u64::MAX, "{ns}");
         }
     }
 

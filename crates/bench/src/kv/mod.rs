@@ -3,6 +3,7 @@
 pub mod keys;
 pub mod latency;
 pub mod resp;
+pub mod rival;
 pub mod server;
 pub mod session;
 pub mod values;

@@ -54,11 +54,7 @@ impl Connection {
     }
 
     fn over(input: Box<dyn Read>, output: Box<dyn Write>) -> Self {
-        Self {
-            input: BufReader::with_capacity(SEND_BYTES, input),
-            output,
-            pending: Vec::with_capacity(2 * SEND_BYTES),
-        }
+        Self { input: BufReader::with_capacity(SEND_BYTES, input), output, pending: Vec::with_capacity(2 * SEND_BYTES) }
     }
 
     /// Adds a command; it is sent at the latest with [`Connection::flush`].
@@ -72,11 +68,7 @@ impl Connection {
             self.pending.extend_from_slice(word);
             self.pending.extend_from_slice(b"\r\n");
         }
-        if self.pending.len() >= SEND_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.pending.len() >= SEND_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Sends what has been added.
@@ -107,11 +99,7 @@ impl Connection {
                 self.input.read_exact(value)?;
                 let mut end = [0; 2];
                 self.input.read_exact(&mut end)?;
-                if &end == b"\r\n" {
-                    Ok(Answer::Value)
-                } else {
-                    Err(strange("a value without its end"))
-                }
+                if &end == b"\r\n" { Ok(Answer::Value) } else { Err(strange("a value without its end")) }
             }
             _ => Err(strange(&line)),
         }
@@ -166,36 +154,19 @@ mod tests {
         let mut connection = answers(b"+OK\r\n:12\r\n$-1\r\n$5\r\na\r\nb\n\r\n$0\r\n\r\n");
         let mut value = Vec::new();
         assert_eq!(connection.receive(&mut value).expect("ok"), Answer::Done);
-        assert_eq!(
-            connection.receive(&mut value).expect("a number"),
-            Answer::Number(12)
-        );
-        assert_eq!(
-            connection.receive(&mut value).expect("nothing"),
-            Answer::Nothing
-        );
-        assert_eq!(
-            connection.receive(&mut value).expect("a value"),
-            Answer::Value
-        );
+        assert_eq!(connection.receive(&mut value).expect("a number"), Answer::Number(12));
+        assert_eq!(connection.receive(&mut value).expect("nothing"), Answer::Nothing);
+        assert_eq!(connection.receive(&mut value).expect("a value"), Answer::Value);
         assert_eq!(value, b"a\r\nb\n");
-        assert_eq!(
-            connection.receive(&mut value).expect("an empty value"),
-            Answer::Value
-        );
+        assert_eq!(connection.receive(&mut value).expect("an empty value"), Answer::Value);
         assert!(value.is_empty());
-        assert!(
-            connection.receive(&mut value).is_err(),
-            "the server has gone"
-        );
+        assert!(connection.receive(&mut value).is_err(), "the server has gone");
     }
 
     #[test]
     fn a_refusal_and_another_protocol_are_errors() {
         let mut value = Vec::new();
-        let refused = answers(b"-OOM no memory\r\n")
-            .receive(&mut value)
-            .unwrap_err();
+        let refused = answers(b"-OOM no memory\r\n").receive(&mut value).unwrap_err();
         assert!(refused.to_string().contains("OOM no memory"));
         assert!(answers(b"HTTP/1.1 200\r\n").receive(&mut value).is_err());
         assert!(answers(b"$3\r\nabcde").receive(&mut value).is_err());

@@ -31,17 +31,10 @@ impl Home {
     /// When it cannot be made.
     pub fn new() -> Result<Self, String> {
         // Not below the target directory: the path of a socket has at most 107 bytes.
-        let name = format!(
-            "memvisor-bench-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("memvisor-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&dir)
-            .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-        Ok(Self {
-            dir: Scratch::at(dir),
-        })
+        std::fs::create_dir_all(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+        Ok(Self { dir: Scratch::at(dir) })
     }
 
     /// The socket that clients connect to.
@@ -93,17 +86,10 @@ impl Server {
                 return Ok(server);
             }
             if let Ok(Some(status)) = server.child.try_wait() {
-                return Err(format!(
-                    "redis-server did not start: {status}\n{}\n{}",
-                    server.said(),
-                    server.home.log()
-                ));
+                return Err(format!("redis-server did not start: {status}\n{}\n{}", server.said(), server.home.log()));
             }
             if Instant::now() > end {
-                return Err(format!(
-                    "redis-server does not answer after {START_TIME:?}\n{}",
-                    server.home.log()
-                ));
+                return Err(format!("redis-server does not answer after {START_TIME:?}\n{}", server.home.log()));
             }
             std::thread::sleep(LOOK_PERIOD);
         }
@@ -122,13 +108,7 @@ impl Server {
     pub fn info(&self, field: &str) -> Result<u64, String> {
         let text = self.call(&[b"INFO"])?;
         text.lines()
-            .find_map(|line| {
-                line.strip_prefix(field)?
-                    .strip_prefix(':')?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok())
             .ok_or_else(|| format!("the server says nothing of {field}"))
     }
 
@@ -144,11 +124,7 @@ impl Server {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => {
-                    return Err(format!(
-                        "the server ended with {status}\n{}\n{}",
-                        self.said(),
-                        self.home.log()
-                    ));
+                    return Err(format!("the server ended with {status}\n{}\n{}", self.said(), self.home.log()));
                 }
                 Ok(None) if Instant::now() > end => {
                     return Err(format!("the server did not end within {START_TIME:?}"));
@@ -161,12 +137,9 @@ impl Server {
 
     fn call(&self, words: &[&[u8]]) -> Result<String, String> {
         let address = self.home.socket();
-        let mut connection =
-            Connection::open(&address.to_string_lossy()).map_err(|error| error.to_string())?;
+        let mut connection = Connection::open(&address.to_string_lossy()).map_err(|error| error.to_string())?;
         let mut value = Vec::new();
-        connection
-            .call(words, &mut value)
-            .map_err(|error| error.to_string())?;
+        connection.call(words, &mut value).map_err(|error| error.to_string())?;
         Ok(String::from_utf8_lossy(&value).into_owned())
     }
 
@@ -187,9 +160,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // TERM first: a wrapper passes it on to the server, which KILL would leave behind.
-            let _ = Command::new("kill")
-                .arg(self.child.id().to_string())
-                .status();
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
             let end = Instant::now() + START_TIME;
             while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
                 std::thread::sleep(LOOK_PERIOD);

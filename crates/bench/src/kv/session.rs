@@ -96,11 +96,7 @@ impl Plan {
         let mut launch = Launch::new(home.command(), &context.cpus);
         let mut report_path = None;
         let stage = match place {
-            Place::Peer {
-                peer,
-                limit_bytes,
-                tuning,
-            } => Some(peer.stage(limit_bytes, tuning)?),
+            Place::Peer { peer, limit_bytes, tuning } => Some(peer.stage(limit_bytes, tuning)?),
             Place::Plain | Place::Ours { .. } => None,
         };
         if let Place::Ours { dram_bytes, store } = place {
@@ -109,22 +105,13 @@ impl Plan {
             launch.command = ours.wrap(dram_bytes, store, &path, &launch.command);
             report_path = Some(path);
         }
-        let own_group = if stage.is_some() {
-            None
-        } else {
-            Group::new().ok()
-        };
-        let group = stage
-            .as_ref()
-            .map(|stage| &stage.group)
-            .or(own_group.as_ref());
+        let own_group = if stage.is_some() { None } else { Group::new().ok() };
+        let group = stage.as_ref().map(|stage| &stage.group).or(own_group.as_ref());
 
         let server = Server::start(home, &launch, group)?;
         let mut load = self.load(context, &server)?;
         load.time_limit = TIME_LIMIT;
-        let outcome = load.run_counting(None, || {
-            group.map_or(0.0, |group| group.cpu().as_secs_f64())
-        })?;
+        let outcome = load.run_counting(None, || group.map_or(0.0, |group| group.cpu().as_secs_f64()))?;
         let rss_bytes = server.info("used_memory_rss")?;
         server.stop()?;
 
@@ -158,9 +145,7 @@ impl Plan {
             ("--value", self.value.to_string()),
             ("--pipeline", self.pipeline.to_string()),
         ];
-        let words = fixed
-            .into_iter()
-            .flat_map(|(name, value)| [name.to_owned(), value]);
+        let words = fixed.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         context.workload("kvload", words.chain(self.phases.iter().cloned()))
     }
 }
@@ -171,10 +156,7 @@ impl Session {
     /// # Errors
     /// When there was none.
     pub fn figures(&self, name: &str) -> Result<Figures, String> {
-        self.phases
-            .get(name)
-            .copied()
-            .ok_or_else(|| format!("the load had no phase {name:?}"))
+        self.phases.get(name).copied().ok_or_else(|| format!("the load had no phase {name:?}"))
     }
 
     /// DRAM that the server needed without any limit.

@@ -14,10 +14,7 @@ pub const LENGTH_MIN: usize = 24;
 /// # Panics
 /// When `out` is shorter than [`LENGTH_MIN`].
 pub fn write(out: &mut [u8], key: u64, version: u64) {
-    assert!(
-        out.len() >= LENGTH_MIN,
-        "a value has {LENGTH_MIN} bytes at least"
-    );
+    assert!(out.len() >= LENGTH_MIN, "a value has {LENGTH_MIN} bytes at least");
     let half = (out.len() / 2).max(LENGTH_MIN);
     let (random_part, blanks) = out.split_at_mut(half);
     random_part[..8].copy_from_slice(&key.to_le_bytes());
@@ -48,13 +45,7 @@ pub enum Wrong {
 ///
 /// # Errors
 /// The first difference.
-pub fn check(
-    value: &[u8],
-    length: usize,
-    key: u64,
-    version: Option<u64>,
-    scratch: &mut Vec<u8>,
-) -> Result<(), Wrong> {
+pub fn check(value: &[u8], length: usize, key: u64, version: Option<u64>, scratch: &mut Vec<u8>) -> Result<(), Wrong> {
     if value.len() != length {
         return Err(Wrong::Length(value.len()));
     }
@@ -68,11 +59,7 @@ pub fn check(
     }
     scratch.resize(length, 0);
     write(scratch, key, named_version);
-    if scratch == value {
-        Ok(())
-    } else {
-        Err(Wrong::Bytes)
-    }
+    if scratch == value { Ok(()) } else { Err(Wrong::Bytes) }
 }
 
 fn seed(key: u64, version: u64) -> u64 {
@@ -94,18 +81,9 @@ mod tests {
         write(&mut value, 5, 2);
         assert_eq!(check(&value, 100, 5, Some(2), &mut scratch), Ok(()));
         assert_eq!(check(&value, 100, 5, None, &mut scratch), Ok(()));
-        assert_eq!(
-            check(&value, 100, 6, None, &mut scratch),
-            Err(Wrong::Key(5))
-        );
-        assert_eq!(
-            check(&value, 100, 5, Some(3), &mut scratch),
-            Err(Wrong::Version(2))
-        );
-        assert_eq!(
-            check(&value[1..], 100, 5, None, &mut scratch),
-            Err(Wrong::Length(99))
-        );
+        assert_eq!(check(&value, 100, 6, None, &mut scratch), Err(Wrong::Key(5)));
+        assert_eq!(check(&value, 100, 5, Some(3), &mut scratch), Err(Wrong::Version(2)));
+        assert_eq!(check(&value[1..], 100, 5, None, &mut scratch), Err(Wrong::Length(99)));
     }
 
     #[test]
@@ -115,10 +93,7 @@ mod tests {
         write(&mut value, 5, 2);
         for at in 0..value.len() {
             value[at] ^= 1;
-            assert!(
-                check(&value, 101, 5, Some(2), &mut scratch).is_err(),
-                "byte {at}"
-            );
+            assert!(check(&value, 101, 5, Some(2), &mut scratch).is_err(), "byte {at}");
             value[at] ^= 1;
         }
     }

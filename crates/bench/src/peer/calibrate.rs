@@ -33,20 +33,12 @@ pub fn calibrate(
 ) -> Result<Calibration, String> {
     let (set, total) = (set_bytes as f64, total_bytes as f64);
     // Assumes pages that compress to half: right for the data of these benches, and a start for any other.
-    let mut limit = if total >= set {
-        total
-    } else {
-        (2.0 * total - set)
-            .max(set * LIMIT_SHARE_MIN * 2.0)
-            .min(total * 0.9)
-    };
+    let mut limit =
+        if total >= set { total } else { (2.0 * total - set).max(set * LIMIT_SHARE_MIN * 2.0).min(total * 0.9) };
     for _ in 0..TRIALS {
         let pool = trial(limit as u64)? as f64;
         if (limit + pool - total).abs() <= TOLERANCE * total {
-            return Ok(Calibration {
-                limit_bytes: limit as u64,
-                pool_bytes: pool as u64,
-            });
+            return Ok(Calibration { limit_bytes: limit as u64, pool_bytes: pool as u64 });
         }
         let ratio = pool / (set - limit).max(1.0);
         limit = if pool == 0.0 || ratio >= 0.95 {
@@ -64,10 +56,7 @@ pub fn calibrate(
         }
         limit = limit.min(total);
     }
-    Err(format!(
-        "found no limit that makes {} MiB in {TRIALS} trials",
-        total_bytes >> 20
-    ))
+    Err(format!("found no limit that makes {} MiB in {TRIALS} trials", total_bytes >> 20))
 }
 
 #[cfg(test)]
@@ -89,22 +78,12 @@ mod tests {
 
     #[test]
     fn a_total_below_the_compressed_set_is_refused() {
-        assert!(
-            calibrate(1 << 30, 256 << 20, pool(1 << 30, 0.53))
-                .unwrap_err()
-                .contains("cannot hold")
-        );
+        assert!(calibrate(1 << 30, 256 << 20, pool(1 << 30, 0.53)).unwrap_err().contains("cannot hold"));
     }
 
     #[test]
     fn a_total_above_the_set_needs_no_pool() {
         let found = calibrate(1 << 30, 2 << 30, pool(1 << 30, 0.5)).expect("it fits");
-        assert_eq!(
-            found,
-            Calibration {
-                limit_bytes: 2 << 30,
-                pool_bytes: 0
-            }
-        );
+        assert_eq!(found, Calibration { limit_bytes: 2 << 30, pool_bytes: 0 });
     }
 }

@@ -38,15 +38,9 @@ impl Change {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn set(path: &str, value: &str) -> Result<Undo, String> {
-        let shown =
-            fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        let undo = Self::Written {
-            path: path.into(),
-            before: chosen(&shown).to_owned(),
-        }
-        .note()?;
-        fs::write(path, value)
-            .map_err(|error| format!("cannot write {value:?} to {path}: {error}"))?;
+        let shown = fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let undo = Self::Written { path: path.into(), before: chosen(&shown).to_owned() }.note()?;
+        fs::write(path, value).map_err(|error| format!("cannot write {value:?} to {path}: {error}"))?;
         Ok(undo)
     }
 
@@ -75,14 +69,9 @@ impl Change {
             }
             Self::ZramAdded(number) => {
                 drop(fs::write(format!("/sys/block/zram{number}/reset"), "1"));
-                drop(fs::write(
-                    "/sys/class/zram-control/hot_remove",
-                    number.to_string(),
-                ));
+                drop(fs::write("/sys/class/zram-control/hot_remove", number.to_string()));
             }
-            Self::ZramUsed(number) => {
-                drop(fs::write(format!("/sys/block/zram{number}/reset"), "1"))
-            }
+            Self::ZramUsed(number) => drop(fs::write(format!("/sys/block/zram{number}/reset"), "1")),
             Self::Made(path) => drop(fs::remove_file(path)),
         }
     }
@@ -100,10 +89,9 @@ impl Change {
     fn parse(line: &str) -> Option<Self> {
         let (what, rest) = line.split_once(' ')?;
         match what {
-            "written" => rest.split_once(' ').map(|(path, before)| Self::Written {
-                path: path.into(),
-                before: before.into(),
-            }),
+            "written" => {
+                rest.split_once(' ').map(|(path, before)| Self::Written { path: path.into(), before: before.into() })
+            }
             "swapped-on" => Some(Self::SwappedOn(rest.into())),
             "zram-added" => rest.parse().ok().map(Self::ZramAdded),
             "zram-used" => rest.parse().ok().map(Self::ZramUsed),
@@ -116,18 +104,11 @@ impl Change {
 /// The value in force: of `always [madvise] never` the one in brackets, else the whole text.
 fn chosen(shown: &str) -> &str {
     let shown = shown.trim();
-    shown
-        .split_once('[')
-        .and_then(|(_, rest)| rest.split_once(']'))
-        .map_or(shown, |(value, _)| value)
+    shown.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or(shown, |(value, _)| value)
 }
 
 fn lists(swaps: &str, path: &Path) -> bool {
-    swaps.lines().skip(1).any(|line| {
-        line.split_whitespace()
-            .next()
-            .is_some_and(|area| Path::new(area) == path)
-    })
+    swaps.lines().skip(1).any(|line| line.split_whitespace().next().is_some_and(|area| Path::new(area) == path))
 }
 
 /// The directory of journals and lock, made if need be.
@@ -153,9 +134,8 @@ impl Leftovers {
     /// Undoes the changes of benches that no longer run. Call with the lock held.
     pub fn clean() {
         let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
-        for path in entries
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|end| end == "journal"))
+        for path in
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "journal"))
         {
             let owner = path.file_stem().unwrap_or_default();
             let text = fs::read_to_string(&path).unwrap_or_default();
@@ -164,10 +144,7 @@ impl Leftovers {
                     change.undo();
                 }
                 let _ = fs::remove_file(&path);
-                eprintln!(
-                    "cleaned up after a bench that was killed (process {})",
-                    owner.to_string_lossy()
-                );
+                eprintln!("cleaned up after a bench that was killed (process {})", owner.to_string_lossy());
             }
         }
         crate::group::remove_leftovers();
@@ -181,10 +158,7 @@ mod tests {
     #[test]
     fn a_change_is_read_from_the_journal_as_it_was_written() {
         let changes = [
-            Change::Written {
-                path: "/proc/sys/vm/page-cluster".into(),
-                before: "3".into(),
-            },
+            Change::Written { path: "/proc/sys/vm/page-cluster".into(), before: "3".into() },
             Change::SwappedOn("/dev/zram1".into()),
             Change::ZramAdded(1),
             Change::ZramUsed(0),

@@ -9,6 +9,7 @@
 
 pub mod calibrate;
 pub mod journal;
+pub mod raw;
 mod swap;
 
 use crate::cleanup::Undo;
@@ -45,33 +46,18 @@ pub struct Tuning {
 
 impl Tuning {
     /// No read-ahead: the best for random touches.
-    pub const SINGLE: Self = Self {
-        page_cluster: 0,
-        folio_kib: None,
-    };
+    pub const SINGLE: Self = Self { page_cluster: 0, folio_kib: None };
     /// The kernel's default.
-    pub const DEFAULT: Self = Self {
-        page_cluster: 3,
-        folio_kib: None,
-    };
+    pub const DEFAULT: Self = Self { page_cluster: 3, folio_kib: None };
     /// No read-ahead, but folios of 16 KiB.
-    pub const FOLIO_16K: Self = Self {
-        page_cluster: 0,
-        folio_kib: Some(16),
-    };
+    pub const FOLIO_16K: Self = Self { page_cluster: 0, folio_kib: Some(16) };
     /// No read-ahead, but folios of 64 KiB.
-    pub const FOLIO_64K: Self = Self {
-        page_cluster: 0,
-        folio_kib: Some(64),
-    };
+    pub const FOLIO_64K: Self = Self { page_cluster: 0, folio_kib: Some(64) };
 
     /// For tables: `pc0`, `pc3`, `pc0 16k`.
     #[must_use]
     pub fn name(&self) -> String {
-        let folio = self
-            .folio_kib
-            .map(|kib| format!(" {kib}k"))
-            .unwrap_or_default();
+        let folio = self.folio_kib.map(|kib| format!(" {kib}k")).unwrap_or_default();
         format!("pc{}{folio}", self.page_cluster)
     }
 }
@@ -124,11 +110,7 @@ impl Peer {
         let lock = Lock::take()?;
         Leftovers::clean();
         let backing = Backing::new(kind, capacity_bytes, dir)?;
-        Ok(Self {
-            backing,
-            kind,
-            _lock: lock,
-        })
+        Ok(Self { backing, kind, _lock: lock })
     }
 
     /// What it is.
@@ -141,19 +123,10 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Launch::run`]; a program that the kernel killed for want of memory is such an error.
-    pub fn run(
-        &self,
-        launch: &Launch,
-        limit_bytes: u64,
-        tuning: Tuning,
-    ) -> Result<PeerOutcome, String> {
+    pub fn run(&self, launch: &Launch, limit_bytes: u64, tuning: Tuning) -> Result<PeerOutcome, String> {
         let stage = self.stage(limit_bytes, tuning)?;
         let run = launch.run(Some(&stage.group))?;
-        Ok(PeerOutcome {
-            run,
-            limit_bytes,
-            pool_bytes_max: stage.pool_bytes_max(),
-        })
+        Ok(PeerOutcome { run, limit_bytes, pool_bytes_max: stage.pool_bytes_max() })
     }
 
     /// Makes ready for a run that the caller does by itself, in the group of the stage.
@@ -163,18 +136,11 @@ impl Peer {
     pub fn stage(&self, limit_bytes: u64, tuning: Tuning) -> Result<Stage, String> {
         let mut undo = vec![Change::set(PAGE_CLUSTER, &tuning.page_cluster.to_string())?];
         if let Some(kib) = tuning.folio_kib {
-            undo.push(Change::set(
-                &format!("{HUGE_PAGES}/hugepages-{kib}kB/enabled"),
-                "always",
-            )?);
+            undo.push(Change::set(&format!("{HUGE_PAGES}/hugepages-{kib}kB/enabled"), "always")?);
         }
         let group = Group::new()?;
         group.set_limit(Some(limit_bytes))?;
-        Ok(Stage {
-            group,
-            pool: self.backing.watch()?,
-            _undo: undo,
-        })
+        Ok(Stage { group, pool: self.backing.watch()?, _undo: undo })
     }
 }
 
@@ -202,15 +168,10 @@ struct Lock {
 impl Lock {
     fn take() -> Result<Self, String> {
         let path = journal::directory()?.join("lock");
-        let file = std::fs::File::create(&path)
-            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        let file = std::fs::File::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         if file.try_lock().is_err() {
-            eprintln!(
-                "waiting for another bench that has the kernel's swap in use ({})",
-                path.display()
-            );
-            file.lock()
-                .map_err(|error| format!("cannot lock {}: {error}", path.display()))?;
+            eprintln!("waiting for another bench that has the kernel's swap in use ({})", path.display());
+            file.lock().map_err(|error| format!("cannot lock {}: {error}", path.display()))?;
         }
         Ok(Self { _file: file })
     }

@@ -46,19 +46,9 @@ impl Backing {
         put(&attribute("comp_algorithm"), "lz4")?;
         put(&attribute("disksize"), &capacity_bytes.to_string())?;
         // zram before zswap would count the same pages twice.
-        let settings = if zswap_exists() {
-            vec![Change::set(&format!("{ZSWAP}/enabled"), "N")?]
-        } else {
-            Vec::new()
-        };
+        let settings = if zswap_exists() { vec![Change::set(&format!("{ZSWAP}/enabled"), "N")?] } else { Vec::new() };
         let on = switch_on(Path::new(&format!("/dev/zram{number}")))?;
-        Ok(Self {
-            kind: Kind::Zram,
-            zram: Some(number),
-            _on: on,
-            _settings: settings,
-            _area: area,
-        })
+        Ok(Self { kind: Kind::Zram, zram: Some(number), _on: on, _settings: settings, _area: area })
     }
 
     fn file(kind: Kind, capacity_bytes: u64, dir: &Path, zswap: &str) -> Result<Self, String> {
@@ -72,19 +62,10 @@ impl Backing {
         let mut settings = Vec::new();
         if zswap_exists() {
             settings.push(Change::set(&format!("{ZSWAP}/enabled"), zswap)?);
-            settings.push(Change::set(
-                &format!("{ZSWAP}/max_pool_percent"),
-                POOL_PERCENT,
-            )?);
+            settings.push(Change::set(&format!("{ZSWAP}/max_pool_percent"), POOL_PERCENT)?);
         }
         let on = switch_on(&path)?;
-        Ok(Self {
-            kind,
-            zram: None,
-            _on: on,
-            _settings: settings,
-            _area: area,
-        })
+        Ok(Self { kind, zram: None, _on: on, _settings: settings, _area: area })
     }
 
     /// Begins to watch how large the compressed pool gets.
@@ -104,18 +85,12 @@ impl Backing {
 pub(super) enum PoolWatch {
     None,
     Zram(u32),
-    Zswap {
-        max: Arc<AtomicU64>,
-        stop: Arc<AtomicBool>,
-    },
+    Zswap { max: Arc<AtomicU64>, stop: Arc<AtomicBool> },
 }
 
 impl PoolWatch {
     fn zswap() -> Self {
-        let (max, stop) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
+        let (max, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, ended) = (Arc::clone(&max), Arc::clone(&stop));
         std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
@@ -146,14 +121,10 @@ impl Drop for PoolWatch {
 /// A zram device that nobody uses: a new one where the kernel can add one, else the first.
 pub(crate) fn zram_device() -> Result<(u32, Undo), String> {
     if let Ok(text) = fs::read_to_string(format!("{ZRAM_CONTROL}/hot_add")) {
-        let number = text
-            .trim()
-            .parse()
-            .map_err(|_| format!("the kernel added a zram device called {text:?}"))?;
+        let number = text.trim().parse().map_err(|_| format!("the kernel added a zram device called {text:?}"))?;
         return Ok((number, Change::ZramAdded(number).note()?));
     }
-    let size =
-        fs::read_to_string("/sys/block/zram0/disksize").map_err(|_| "this kernel has no zram")?;
+    let size = fs::read_to_string("/sys/block/zram0/disksize").map_err(|_| "this kernel has no zram")?;
     if size.trim() != "0" {
         return Err("the only zram device of this machine is in use".into());
     }
@@ -163,10 +134,7 @@ pub(crate) fn zram_device() -> Result<(u32, Undo), String> {
 /// Bytes of DRAM that zram device `number` has used at most: the fifth field of its `mm_stat`.
 pub(crate) fn zram_used_max(number: u32) -> u64 {
     let text = fs::read_to_string(format!("/sys/block/zram{number}/mm_stat")).unwrap_or_default();
-    text.split_whitespace()
-        .nth(4)
-        .and_then(|field| field.parse().ok())
-        .unwrap_or(0)
+    text.split_whitespace().nth(4).and_then(|field| field.parse().ok()).unwrap_or(0)
 }
 
 /// Writes a kernel attribute that needs no undoing.
@@ -180,25 +148,15 @@ fn zswap_exists() -> bool {
 
 fn zswap_pool_bytes() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| {
-        line.strip_prefix("Zswap:")?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    });
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Zswap:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) << 10
 }
 
 fn write_zeros(path: &Path, bytes: u64) -> std::io::Result<()> {
     // Written in full: a swap file must not have holes.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     let zeros = vec![0u8; 1 << 20];
     let mut left = bytes as usize;
     while left > 0 {
@@ -218,21 +176,10 @@ fn switch_on(path: &Path) -> Result<Undo, String> {
 
 fn tool(name: &str, path: &Path) -> Result<(), String> {
     let sbin = PathBuf::from("/usr/sbin").join(name);
-    let program = if sbin.exists() {
-        sbin
-    } else {
-        PathBuf::from(name)
-    };
-    let done = Command::new(program)
-        .arg(path)
-        .output()
-        .map_err(|error| format!("cannot run {name}: {error}"))?;
+    let program = if sbin.exists() { sbin } else { PathBuf::from(name) };
+    let done = Command::new(program).arg(path).output().map_err(|error| format!("cannot run {name}: {error}"))?;
     if done.status.success() {
         return Ok(());
     }
-    Err(format!(
-        "{name} {}: {}",
-        path.display(),
-        String::from_utf8_lossy(&done.stderr).trim()
-    ))
+    Err(format!("{name} {}: {}", path.display(), String::from_utf8_lossy(&done.stderr).trim()))
 }

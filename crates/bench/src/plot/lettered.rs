@@ -2,9 +2,7 @@
 
 use font8x8::UnicodeFonts;
 use plotters::backend::BitMapBackend;
-use plotters_backend::{
-    BackendColor, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
-};
+use plotters_backend::{BackendColor, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 use std::path::Path;
 
 /// Dots in a glyph, across and down.
@@ -34,11 +32,7 @@ impl DrawingBackend for Lettered<'_> {
         self.0.present()
     }
 
-    fn draw_pixel(
-        &mut self,
-        point: (i32, i32),
-        color: BackendColor,
-    ) -> Result<(), DrawingErrorKind<Self::ErrorType>> {
+    fn draw_pixel(&mut self, point: (i32, i32), color: BackendColor) -> Result<(), DrawingErrorKind<Self::ErrorType>> {
         self.0.draw_pixel(point, color)
     }
 
@@ -100,10 +94,6 @@ impl DrawingBackend for Lettered<'_> {
 }
 
 fn glyph(letter: char) -> [u8; 8] {
-    let known = font8x8::BASIC_FONTS
-        .get(letter)
-        .or_else(|| font8x8::LATIN_FONTS.get(letter));
-    known
-        .or_else(|| font8x8::BASIC_FONTS.get('?'))
-        .unwrap_or_default()
+    let known = font8x8::BASIC_FONTS.get(letter).or_else(|| font8x8::LATIN_FONTS.get(letter));
+    known.or_else(|| font8x8::BASIC_FONTS.get('?')).unwrap_or_default()
 }

@@ -10,8 +10,10 @@
 //! nothing: a stored page's word keeps the stamp of its eviction, and the age at its return says whether a list of
 //! ghosts as long as the capacity would still know it.
 //!
-//! A run is queued when its first page comes, and pages that come later are swept along when it is judged. A page
-//! much younger than pages are when they leave this queue is therefore spared, once.
+//! A page that comes back soon is hotter than one that comes back late, and heat is rounds in the main queue: with
+//! three degrees instead of one, skewed traces miss 3 % less (`memvisor-sim`). What was tried and did not pay: to
+//! spare pages that came to their run much later than the others (3 % more misses on skewed traces – parking is
+//! chance enough), and ghosts for longer than one capacity.
 
 use super::lists::RunLists;
 use super::{CAPACITY_TICKS, Fill, Judged, Replacement, Verdict};
@@ -21,21 +23,22 @@ use std::ops::Range;
 
 const SMALL: usize = 0;
 const MAIN: usize = 1;
-/// The small queue has this part of the capacity; the paper's choice.
+/// The small queue has this part of the capacity; the paper's choice. 1/20 misses 0.5 % less on skewed traces, and
+/// 50 % more where what is made is used for a while and dropped.
 const SMALL_PART: u64 = 10;
-/// A page is spared when it is younger than this part of the age at which pages leave its queue.
-const YOUNG_PART: u16 = 4;
+/// A page that was out for no more ticks than this has heat 3.
+const HOT_TICKS: u16 = CAPACITY_TICKS / 4;
+/// A page that was out for no more ticks than this has heat 2.
+const WARM_TICKS: u16 = CAPACITY_TICKS * 5 / 8;
 
 /// The run that is being judged.
 #[derive(Clone, Copy)]
 struct Judging {
     list: usize,
-    /// It was spared before.
-    spared: bool,
+    /// It stayed the last time without heat.
+    stayed: bool,
     /// A page of it was kept for its heat.
     warm: bool,
-    /// The age of its oldest page that leaves.
-    oldest: u16,
 }
 
 /// Two queues of runs, small and main; see the module's description.
@@ -43,8 +46,6 @@ pub struct S3Fifo {
     lists: RunLists<2>,
     small_pages_max: u64,
     judging: Judging,
-    /// For each queue, the age at which the last run left it.
-    leaving_age: [u16; 2],
 }
 
 impl S3Fifo {
@@ -53,24 +54,32 @@ impl S3Fifo {
         Self {
             lists: RunLists::new(),
             small_pages_max: capacity / SMALL_PART,
-            judging: Judging { list: SMALL, spared: false, warm: false, oldest: 0 },
-            leaving_age: [0; 2],
+            judging: Judging { list: SMALL, stayed: false, warm: false },
         }
     }
+}
 
-    fn is_young(&self, age: u16) -> bool {
-        !self.judging.spared && age < self.leaving_age[self.judging.list] / YOUNG_PART
+/// The heat of a page that was out for `age` ticks.
+const fn heat_of(age: u16) -> u8 {
+    if age <= HOT_TICKS {
+        HEAT_MAX
+    } else if age <= WARM_TICKS {
+        2
+    } else if age <= CAPACITY_TICKS {
+        1
+    } else {
+        0
     }
 }
 
 impl Replacement for S3Fifo {
     fn filled(&mut self, run: RunIndex, fill: Fill, heat_before: u8) -> u8 {
-        let (list, heat) = match fill {
-            Fill::FirstTouch => (SMALL, 0),
-            Fill::Reload { age } if age <= CAPACITY_TICKS => (MAIN, heat_before.clamp(1, HEAT_MAX)),
-            Fill::Reload { .. } => (SMALL, 0),
-            Fill::Unparked => (MAIN, (heat_before + 1).min(HEAT_MAX)),
+        let heat = match fill {
+            Fill::FirstTouch => 0,
+            Fill::Reload { age } => heat_of(age),
+            Fill::Unparked => (heat_before + 1).min(HEAT_MAX),
         };
+        let list = if heat == 0 { SMALL } else { MAIN };
         if self.lists.is_queued(run) {
             self.lists.add_page(run);
         } else {
@@ -85,18 +94,13 @@ impl Replacement for S3Fifo {
             Some(popped) => (list, popped),
             None => (SMALL + MAIN - list, self.lists.pop(SMALL + MAIN - list)?),
         };
-        self.judging = Judging { list, spared: popped.mark, warm: false, oldest: 0 };
+        self.judging = Judging { list, stayed: popped.mark, warm: false };
         Some(popped.run)
     }
 
-    fn judge(&mut self, word: PageWord, now: u16) -> Verdict {
-        let age = now.wrapping_sub(word.stamp());
+    fn judge(&mut self, word: PageWord, _now: u16) -> Verdict {
         match word.heat() {
-            0 if self.is_young(age) => Verdict::Keep(0),
-            0 => {
-                self.judging.oldest = self.judging.oldest.max(age);
-                Verdict::Evict
-            }
+            0 => Verdict::Evict,
             heat => {
                 self.judging.warm = true;
                 Verdict::Keep(heat - 1)
@@ -105,16 +109,13 @@ impl Replacement for S3Fifo {
     }
 
     fn judged(&mut self, run: RunIndex, outcome: Judged) {
-        let Judging { list, spared, warm, oldest } = self.judging;
-        if outcome.evicted > 0 {
-            self.leaving_age[list] = oldest;
-        }
+        let Judging { list, stayed, warm } = self.judging;
         if outcome.kept == 0 || self.lists.is_queued(run) {
             return;
         }
-        // Pages that are kept without heat were spared or refused to leave. Twice in the small queue would let pages
-        // that never leave fill it, and the main queue would never be looked at.
-        let (list, mark) = if warm || spared { (MAIN, false) } else { (list, true) };
+        // Pages that are kept without heat refused to leave. Twice in the small queue would let them fill it, and the
+        // main queue would never be looked at.
+        let (list, mark) = if warm || stayed { (MAIN, false) } else { (list, true) };
         self.lists.push(list, run, outcome.kept, mark);
     }
 
@@ -148,8 +149,9 @@ mod tests {
     fn a_page_back_within_one_capacity_is_warm_and_an_older_one_is_not() {
         let mut policy = S3Fifo::new(1000);
         assert_eq!(policy.filled(RunIndex(0), Fill::Reload { age: CAPACITY_TICKS }, 0), 1);
+        assert_eq!(policy.filled(RunIndex(0), Fill::Reload { age: 0 }, 0), HEAT_MAX);
         assert_eq!(policy.filled(RunIndex(1), Fill::Reload { age: CAPACITY_TICKS + 1 }, 3), 0);
-        assert_eq!((policy.lists.pages(MAIN), policy.lists.pages(SMALL)), (1, 1));
+        assert_eq!((policy.lists.pages(MAIN), policy.lists.pages(SMALL)), (2, 1));
     }
 
     #[test]
@@ -175,24 +177,6 @@ mod tests {
         assert_eq!(policy.judge(resident(1, 0), 0), Verdict::Keep(0));
         policy.judged(RunIndex(5), Judged { evicted: 1, kept: 1 });
         assert_eq!((policy.lists.pages(MAIN), policy.lists.pages(SMALL)), (1, 0));
-    }
-
-    #[test]
-    fn a_page_that_came_late_to_its_run_is_spared_once() {
-        let mut policy = S3Fifo::new(1000);
-        (0..3).for_each(|run| _ = policy.filled(RunIndex(run), Fill::FirstTouch, 0));
-        // The first run leaves at age 40; so 5 is young.
-        policy.next_run();
-        assert_eq!(policy.judge(resident(0, 60), 100), Verdict::Evict);
-        policy.judged(RunIndex(0), Judged { evicted: 1, kept: 0 });
-        assert_eq!(policy.next_run(), Some(RunIndex(1)));
-        assert_eq!(policy.judge(resident(0, 95), 100), Verdict::Keep(0));
-        assert_eq!(policy.judge(resident(0, 60), 100), Verdict::Evict);
-        policy.judged(RunIndex(1), Judged { evicted: 1, kept: 1 });
-        assert_eq!(policy.next_run(), Some(RunIndex(2)));
-        policy.judged(RunIndex(2), Judged { evicted: 1, kept: 0 });
-        assert_eq!(policy.next_run(), Some(RunIndex(1)));
-        assert_eq!(policy.judge(resident(0, 100), 100), Verdict::Evict);
     }
 
     #[test]

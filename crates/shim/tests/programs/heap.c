@@ -1,6 +1,7 @@
 // What the heap promises, checked from inside a program. The first argument says which promise.
 #define _GNU_SOURCE
 #include <assert.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -109,6 +110,36 @@ static void managed(void) {
         for (int i = 0; i < 20; i++) assert(pthread_create(&threads[i], NULL, from_reservation, malloc(50)) == 0);
         for (int i = 0; i < 20; i++) pthread_join(threads[i], NULL);
     }
+}
+
+// What the dynamic linker allocates is not in the reservation: its list of libraries, and each thread's table of
+// thread-local storage (on x86-64 the second word of the thread).
+static void outside(void *what) { assert((uintptr_t)what < heap_start || (uintptr_t)what >= heap_end); }
+static void *thread_outside(void *unused) {
+#ifdef __x86_64__
+    void *table;
+    __asm__("mov %%fs:8, %0" : "=r"(table));
+    outside(table);
+#endif
+    return unused;
+}
+static void linker(void) {
+    char *first = malloc(100);
+    uintptr_t end;
+    mapping_of(first, &heap_start, &end);
+    heap_end = heap_start + (64ul << 30);
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        assert(pthread_create(&thread, NULL, thread_outside, NULL) == 0);
+        pthread_join(thread, NULL);
+    }
+    // The handle is the linker's own description of the library.
+    void *library = dlopen("libm.so.6", RTLD_NOW | RTLD_LOCAL);
+    assert(library && dlsym(library, "cos"));
+    outside(library);
+    dlclose(library);
+    first = realloc(first, 5000);
+    assert((uintptr_t)first >= heap_start && (uintptr_t)first < heap_end);
 }
 
 static long resident_kib(void) {
@@ -430,6 +461,7 @@ int main(int count, char **arguments) {
     else if (!strcmp(what, "threads")) threads(atoi(arguments[2]), atoi(arguments[3]));
     else if (!strcmp(what, "forks")) forks(atoi(arguments[2]));
     else if (!strcmp(what, "limited")) limited(arguments[0]);
+    else if (!strcmp(what, "linker")) linker();
     else if (!strcmp(what, "bounded")) bounded();
     else if (!strcmp(what, "growing")) growing();
     else if (!strcmp(what, "locked")) locked();
