@@ -53,6 +53,8 @@ pub struct Finished {
     pub took: Duration,
     /// The target it ran with.
     pub dram_bytes: u64,
+    /// Whether memvisor ran it.
+    pub managed: bool,
 }
 
 impl Running {
@@ -177,6 +179,7 @@ impl Running {
             report: None,
             took: self.began.elapsed(),
             dram_bytes: self.promises.dram_bytes,
+            managed: self.promises.managed,
         })
     }
 
@@ -202,7 +205,7 @@ impl Running {
             "nothing was evicted: this run shows nothing".into()
         })?;
         must(charged <= self.promises.dram_bytes / 50 * 51, || {
-            format!("the report says that {} MiB of {} were charged", charged >> 20, self.promises.dram_bytes >> 20)
+            format!("the report says that {} KiB of {} were charged", charged >> 10, self.promises.dram_bytes >> 10)
         })?;
         must(errors.is_none() || !self.promises.sound, || {
             format!("the report says errors: {}", errors.unwrap_or_default())

@@ -3,7 +3,7 @@
 //! An [`Undo`] runs its deed when it is dropped. On SIGINT, SIGTERM and SIGHUP all deeds that are still open run, newest first,
 //! and the process ends with 128 + signal. Against SIGKILL there is only [`crate::peer::Leftovers`] at the next start.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Deed = Box<dyn FnOnce() + Send>;
@@ -11,15 +11,27 @@ type Deed = Box<dyn FnOnce() + Send>;
 static OPEN: Mutex<Vec<(u64, Deed)>> = Mutex::new(Vec::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// Whether the process is on its way out; set once, with the list locked.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
 /// A deed that is done once: on drop, or at the end by a signal.
 #[must_use = "the deed is done as soon as this is dropped"]
 pub struct Undo(u64);
 
 impl Undo {
-    /// Keeps `deed` until the value is dropped.
+    /// Keeps `deed` until the value is dropped. Call it before making what the deed undoes.
+    ///
+    /// Does not return while the process is on its way out, so that nothing new is begun that nobody would undo.
     pub fn new(deed: impl FnOnce() + Send + 'static) -> Self {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        open().push((id, Box::new(deed)));
+        let mut open = open();
+        if ENDING.load(Ordering::Relaxed) {
+            drop(open);
+            loop {
+                std::thread::park();
+            }
+        }
+        open.push((id, Box::new(deed)));
         Self(id)
     }
 }
@@ -54,8 +66,12 @@ pub fn on_signals() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Does all open deeds, newest first. Deeds that are added meanwhile are done too.
+/// Does all open deeds, newest first, and lets no more be added.
 fn undo_all() {
+    {
+        let _open = open();
+        ENDING.store(true, Ordering::Relaxed);
+    }
     while let Some((_, deed)) = { open().pop() } {
         deed();
     }

@@ -104,17 +104,13 @@ impl Context {
         launch.run(Group::new().ok().as_ref())
     }
 
-    /// One run under memvisor, whose report goes into the details of the sample.
+    /// One run under memvisor of a program that needs `set_bytes`.
     ///
     /// # Errors
     /// As [`Memvisor::run`], or since there is no memvisor.
-    pub fn run_ours(
-        &self,
-        launch: &Launch,
-        dram_bytes: u64,
-        store: Option<&Path>,
-    ) -> Result<ours::OursOutcome, String> {
-        self.ours.as_ref().map_err(Clone::clone)?.run(launch, dram_bytes, store, Group::new().ok().as_ref())
+    pub fn run_ours(&self, launch: &Launch, set_bytes: u64, dram_bytes: u64) -> Result<ours::OursOutcome, String> {
+        let ours = self.ours.as_ref().map_err(Clone::clone)?;
+        ours.run(launch, set_bytes, dram_bytes, Group::new().ok().as_ref())
     }
 
     /// A file for the store of one run; removed by [`Scratch`] on drop.
@@ -126,7 +122,11 @@ impl Context {
     /// Prints how far a series is.
     fn progress(&self, round: usize, series: &Series) {
         let last = |track: &crate::pairs::Track| {
-            let cost = track.samples.last().and_then(|sample| sample.costs.get(WALL).copied());
+            let sample = track.samples.last().filter(|_| track.failure.is_none());
+            let cost = sample.and_then(|sample| {
+                let wall = sample.costs.iter().find(|(name, _)| name.starts_with("wall"));
+                wall.or(sample.costs.iter().next()).map(|(_, cost)| *cost)
+            });
             format!("{} {}", track.name, cost.map_or("–".into(), |cost| format!("{cost:.3}")))
         };
         let sides: Vec<String> = series.tracks.iter().map(last).collect();

@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How far the charged memory may be above the target: running memory is not stopped in mid-air.
 const BUDGET_SLACK: f64 = 1.02;
 
+/// Memory that is not managed and yet belongs to the run: text and stacks of the program, memvisor itself and what its
+/// pager may hold in a process (16 MiB). A program whose own memory is not managed exceeds it, and is no result.
+const UNMANAGED_BYTES_MAX: u64 = 64 << 20;
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A `memvisor` binary that works.
@@ -67,21 +71,21 @@ impl Memvisor {
         words
     }
 
-    /// Runs `launch` under memvisor, in `group` for accounting.
+    /// Runs `launch`, which needs `set_bytes`, under memvisor with compressed RAM alone, in `group` for accounting.
     ///
     /// # Errors
     /// As [`Launch::run`], or when there is no report, or when the report says that the budget did not hold.
     pub fn run(
         &self,
         launch: &Launch,
+        set_bytes: u64,
         dram_bytes: u64,
-        store: Option<&Path>,
         group: Option<&Group>,
     ) -> Result<OursOutcome, String> {
         let path = self.report_path();
-        let wrapped = Launch { command: self.wrap(dram_bytes, store, &path, &launch.command), ..launch.clone() };
+        let wrapped = Launch { command: self.wrap(dram_bytes, None, &path, &launch.command), ..launch.clone() };
         let run = wrapped.run(group)?;
-        let report = read_report(&path)?;
+        let report = read_report(&path, set_bytes, run.memory_max_bytes)?;
         Ok(OursOutcome { run, report })
     }
 
@@ -93,23 +97,57 @@ impl Memvisor {
     }
 }
 
-/// Reads a report and removes its file.
+/// Reads a report, removes its file, and makes sure that the run was what it is to be compared as: managed, without
+/// errors, and within its budget both by its own account and, given `outside_bytes_max`, by the kernel's; and that of
+/// its set of `set_bytes` most was managed, and something was moved out if it is larger than the budget. Without these
+/// a program that memvisor overlooked would look like a triumph.
 ///
 /// # Errors
-/// When there is none, it is no JSON, it names errors, or its charge went above its target.
-pub fn read_report(path: &Path) -> Result<Value, String> {
+/// When there is no report, it is no JSON, or it does not hold.
+pub fn read_report(path: &Path, set_bytes: u64, outside_bytes_max: Option<u64>) -> Result<Value, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("memvisor left no report {}: {error}", path.display()))?;
     let _ = std::fs::remove_file(path);
     let report: Value =
         serde_json::from_str(&text).map_err(|error| format!("memvisor's report is no JSON: {error}"))?;
-    let bytes = |field: &str| report[field].as_f64();
-    if let (Some(target), Some(charged)) = (bytes("dram_target_bytes"), bytes("dram_charged_bytes_max"))
-        && charged > target * BUDGET_SLACK
-    {
-        return Err(format!("the budget did not hold: {charged} bytes charged of {target}"));
-    }
+    hold(&report, set_bytes, outside_bytes_max)?;
     Ok(report)
+}
+
+fn hold(report: &Value, set_bytes: u64, outside_bytes_max: Option<u64>) -> Result<(), String> {
+    if report["managed"] == false {
+        return Err(format!("memvisor did not manage it: {}", report["unmanaged_because"]));
+    }
+    for trouble in ["errors", "lost"] {
+        if report[trouble].as_u64().is_some_and(|count| count > 0) {
+            return Err(format!("memvisor reports {} {trouble}", report[trouble]));
+        }
+    }
+    let bytes = |field: &str| report[field].as_u64().unwrap_or(0);
+    let target = bytes("dram_target_bytes");
+    let allowed = target as f64 * BUDGET_SLACK;
+    let charged = bytes("dram_charged_bytes_max");
+    if charged as f64 > allowed {
+        return Err(format!("the budget did not hold: {} of {} MiB charged", charged >> 20, target >> 20));
+    }
+    let managed = report["managed_bytes_max"].as_u64();
+    if let Some(managed) = managed.filter(|managed| *managed < set_bytes / 2) {
+        return Err(format!("only {} of {} MiB were managed", managed >> 20, set_bytes >> 20));
+    }
+    if set_bytes > target && bytes("evictions") == 0 {
+        let (set, target) = (set_bytes >> 20, target >> 20);
+        return Err(format!(
+            "nothing of {set} MiB was moved out of {target} MiB: the program's memory was not managed"
+        ));
+    }
+    match outside_bytes_max {
+        Some(outside) if outside as f64 > allowed + UNMANAGED_BYTES_MAX as f64 => Err(format!(
+            "the budget did not hold: the kernel charged up to {} MiB where {} MiB were the target",
+            outside >> 20,
+            target >> 20
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A program that was built beside this one.
@@ -142,16 +180,33 @@ mod tests {
         assert!(Memvisor::at(Path::new("/no/such/file"), Path::new("/")).is_err());
     }
 
+    fn report(changed: &str, value: Value) -> Value {
+        let mut report = serde_json::json!({
+            "managed": true, "errors": 0, "lost": 0,
+            "dram_target_bytes": 100 << 20, "dram_charged_bytes_max": 102 << 20, "evictions": 7,
+        });
+        report[changed] = value;
+        report
+    }
+
     #[test]
-    fn a_report_above_its_target_is_an_error() {
+    fn a_run_that_was_not_managed_or_broke_its_budget_is_no_result() {
+        assert_eq!(hold(&report("space", "x".into()), 200 << 20, Some(150 << 20)), Ok(()));
+        assert!(hold(&report("managed", false.into()), 0, None).is_err());
+        assert!(hold(&report("errors", 1.into()), 0, None).is_err());
+        assert!(hold(&report("lost", 1.into()), 0, None).is_err());
+        assert!(hold(&report("dram_charged_bytes_max", (103 << 20).into()), 0, None).is_err());
+        assert!(hold(&report("space", "x".into()), 0, Some(170 << 20)).is_err(), "the kernel saw more");
+        assert!(hold(&report("evictions", 0.into()), 200 << 20, None).is_err(), "nothing was moved out");
+        assert!(hold(&report("managed_bytes_max", (49 << 20).into()), 100 << 20, None).is_err(), "most was overlooked");
+        assert!(hold(&report("evictions", 0.into()), 100 << 20, None).is_ok(), "nothing had to be");
+    }
+
+    #[test]
+    fn a_report_is_read_once() {
         let path = std::env::temp_dir().join(format!("memvisor-bench-report-{}", std::process::id()));
-        let charge = |charged: u64| {
-            let text = format!("{{\"dram_target_bytes\": 100, \"dram_charged_bytes_max\": {charged}}}");
-            std::fs::write(&path, text).expect("the temporary directory is writable");
-            read_report(&path)
-        };
-        assert!(charge(102).is_ok());
-        assert!(charge(103).unwrap_err().contains("did not hold"));
-        assert!(read_report(&path).unwrap_err().contains("no report"), "a report is read once");
+        std::fs::write(&path, report("space", "x".into()).to_string()).expect("the temporary directory is writable");
+        assert!(read_report(&path, 0, None).is_ok());
+        assert!(read_report(&path, 0, None).unwrap_err().contains("no report"));
     }
 }

@@ -28,15 +28,39 @@ impl Sample {
 pub struct Side<'a> {
     /// How tables and plots call it.
     pub name: String,
+    stumbles_max: usize,
     run: Box<dyn FnMut() -> Result<Sample, String> + 'a>,
 }
 
 impl<'a> Side<'a> {
     /// A side whose one run is `run`.
     pub fn new(name: impl Into<String>, run: impl FnMut() -> Result<Sample, String> + 'a) -> Self {
-        Self { name: name.into(), run: Box::new(run) }
+        Self { name: name.into(), stumbles_max: 0, run: Box::new(run) }
     }
 }
+
+impl Side<'_> {
+    /// A side whose run may fail now and then and is then run again: a peer that the kernel kills for want of memory is
+    /// still a peer. How often it happened is told beside its figures.
+    #[must_use]
+    pub fn forgiven(self) -> Self {
+        Self { stumbles_max: STUMBLES_MAX, ..self }
+    }
+
+    /// One sample, or the error that was not to be forgiven.
+    fn sample(&mut self, stumbles: &mut Vec<String>) -> Result<Sample, String> {
+        loop {
+            match (self.run)() {
+                Ok(sample) => return Ok(sample),
+                Err(error) if stumbles.len() < self.stumbles_max => stumbles.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Failures of one series after which a peer is no peer any more.
+const STUMBLES_MAX: usize = 3;
 
 /// The samples of one side, one a round; and why it was given up, if it was.
 #[derive(Clone, Debug)]
@@ -45,6 +69,8 @@ pub struct Track {
     pub name: String,
     /// By round. Shorter than those of other sides if this one failed.
     pub samples: Vec<Sample>,
+    /// Errors that were forgiven.
+    pub stumbles: Vec<String>,
     /// The error that ended this side.
     pub failure: Option<String>,
 }
@@ -62,15 +88,17 @@ pub struct Series {
 ///
 /// `told` is called after each round with its number, counted from one.
 pub fn interleave(name: &str, mut sides: Vec<Side<'_>>, rounds: usize, mut told: impl FnMut(usize, &Series)) -> Series {
-    let tracks =
-        sides.iter().map(|side| Track { name: side.name.clone(), samples: Vec::new(), failure: None }).collect();
+    let tracks = sides
+        .iter()
+        .map(|side| Track { name: side.name.clone(), samples: Vec::new(), stumbles: Vec::new(), failure: None })
+        .collect();
     let mut series = Series { name: name.to_owned(), tracks };
     for round in 1..=rounds {
         for (side, track) in sides.iter_mut().zip(&mut series.tracks) {
             if track.failure.is_some() {
                 continue;
             }
-            match (side.run)() {
+            match side.sample(&mut track.stumbles) {
                 Ok(sample) => track.samples.push(sample),
                 Err(error) => {
                     eprintln!("{name}: {} failed in round {round}: {error}", track.name);
@@ -136,7 +164,7 @@ impl Track {
             .iter()
             .map(|sample| serde_json::json!({ "costs": sample.costs, "details": sample.details }))
             .collect();
-        serde_json::json!({ "spread": spreads, "samples": samples, "failure": self.failure })
+        serde_json::json!({ "spread": spreads, "samples": samples, "stumbles": self.stumbles, "failure": self.failure })
     }
 }
 
@@ -162,6 +190,19 @@ mod tests {
         assert_eq!(*order.borrow(), "ababa");
         assert_eq!(series.ratios("a", "b", "cost"), [0.5], "only the rounds in which both ran");
         assert_eq!(series.track("b").and_then(|track| track.failure.as_deref()), Some("broken"));
+    }
+
+    #[test]
+    fn a_forgiven_side_runs_again_but_not_for_ever() {
+        let mut runs = 0;
+        let stumbling = Side::new("peer", || {
+            runs += 1;
+            if runs % 2 == 1 { Err("killed".into()) } else { Ok(Sample::of([("cost", 1.0)])) }
+        });
+        let series = interleave("test", vec![stumbling.forgiven()], 5, |_, _| {});
+        let track = series.track("peer").expect("the side ran");
+        assert_eq!((track.samples.len(), track.stumbles.len()), (3, STUMBLES_MAX));
+        assert_eq!(track.failure.as_deref(), Some("killed"));
     }
 
     #[test]

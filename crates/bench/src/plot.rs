@@ -98,7 +98,7 @@ fn ratios(series: &Series, goals: &[&Goal], area: &Area<'_>) -> Result<(), Strin
         return Ok(());
     }
     let legend = &mut chart.configure_series_labels();
-    legend.position(SeriesLabelPosition::LowerLeft).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3));
+    legend.position(SeriesLabelPosition::UpperLeft);
     legend.label_font(("sans-serif", 8)).draw().map_err(|error| error.to_string())
 }
 

@@ -92,8 +92,10 @@ fn first_line(text: &str) -> &str {
 impl Bench {
     /// Prints the tables and verdicts and writes `NAME.json` and `NAME.png` into `dir`.
     ///
+    /// True if no goal was missed.
+    ///
     /// # Errors
-    /// When a file cannot be written.
+    /// When a file cannot be written, or, after all were written, when a side failed.
     pub fn finish(&self, dir: &Path) -> Result<bool, String> {
         println!("{}", self.text());
         std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
@@ -103,6 +105,14 @@ impl Bench {
         let plot: PathBuf = dir.join(format!("{}.png", self.name));
         crate::plot::draw(self, &plot)?;
         println!("written: {} and {}", json.display(), plot.display());
+        let tracks = self.series.iter().flat_map(|series| series.tracks.iter().map(move |track| (series, track)));
+        let failed: Vec<String> = tracks
+            .filter(|(_, track)| track.failure.is_some())
+            .map(|(series, track)| format!("{} ({})", track.name, series.name))
+            .collect();
+        if !failed.is_empty() {
+            return Err(format!("failed: {}", failed.join(", ")));
+        }
         Ok(!self.goals.iter().any(|goal| matches!(goal.judge(&self.series).0, Verdict::Missed(_))))
     }
 
@@ -164,6 +174,9 @@ fn table(series: &Series) -> String {
                 Some(format!("{cost} {} [{} … {}]", short(spread.median), short(spread.min), short(spread.max)))
             })
             .collect();
+        if let Some(stumble) = track.stumbles.first() {
+            cells.push(format!("failed and ran again {} times: {}", track.stumbles.len(), first_line(stumble)));
+        }
         if let Some(failure) = &track.failure {
             cells.push(format!("FAILED: {}", first_line(failure)));
         }

@@ -143,13 +143,14 @@ impl Launch {
         }
         let status = child.wait().map_err(|error| format!("cannot wait for {:?}: {error}", self.command))?;
         let seconds = start.elapsed().as_secs_f64();
-        let words: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
         if !in_time {
-            return Err(format!("killed after {:?}: {}", self.time_limit, words.join(" ")));
+            return Err(format!("killed after {:?}: {}", self.time_limit, self.shown()));
         }
         if !status.success() {
             let tail = errors.join().unwrap_or_default();
-            return Err(format!("{status}: {}\n{tail}", words.join(" ")));
+            // The last line is mostly the reason; tables show only the first of these.
+            let reason = tail.lines().last().unwrap_or("no word of why");
+            return Err(format!("{reason} ({status})\n{}\n{tail}", self.shown()));
         }
         Ok(Outcome {
             seconds,
@@ -158,6 +159,12 @@ impl Launch {
             said,
             memory_max_bytes: group.map(Group::memory_max_bytes),
         })
+    }
+}
+
+impl Launch {
+    fn shown(&self) -> String {
+        self.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 }
 

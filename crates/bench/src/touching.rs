@@ -18,11 +18,11 @@ pub fn plain<'a>(context: &'a Context, launch: &'a Launch) -> Side<'a> {
     Side::new(PLAIN, || sample(&context.run_plain(launch)?))
 }
 
-/// `launch` under memvisor with `dram_bytes`; none where there is no memvisor.
+/// `launch`, which needs `set_bytes`, under memvisor with `dram_bytes`; none where there is no memvisor.
 #[must_use]
-pub fn ours<'a>(context: &'a Context, launch: &'a Launch, dram_bytes: u64) -> Option<Side<'a>> {
+pub fn ours<'a>(context: &'a Context, launch: &'a Launch, set_bytes: u64, dram_bytes: u64) -> Option<Side<'a>> {
     let run = move || {
-        let outcome = context.run_ours(launch, dram_bytes, None)?;
+        let outcome = context.run_ours(launch, set_bytes, dram_bytes)?;
         let mut sample = sample(&outcome.run)?;
         sample.details["report"] = outcome.report;
         Ok(sample)
@@ -40,6 +40,7 @@ pub fn zram<'a>(peer: &'a Peer, launch: &'a Launch, limit_bytes: u64, tuning: Tu
         sample.details["pool_bytes_max"] = json!(outcome.pool_bytes_max);
         Ok(sample)
     })
+    .forgiven()
 }
 
 /// The total of DRAM when `limit_bytes` of `set_bytes` may be resident: limit and what the pool needed in one run.

@@ -41,7 +41,7 @@ impl fmt::Display for KernelObstacle {
 
 /// How to be given a whole userfaultfd; three ways, the narrowest first.
 pub const UFFD_WAYS_OUT: &str = "as root: `chmod a+rw /dev/userfaultfd` (in a container: --device /dev/userfaultfd), or \
-     `sysctl vm.unprivileged_userfaultfd=1`, or run memvisor with CAP_SYS_PTRACE";
+     `sysctl vm.unprivileged_userfaultfd=1`, or give memvisor CAP_SYS_PTRACE as an ambient capability";
 
 impl KernelObstacle {
     /// What the person can do about it.

@@ -147,7 +147,7 @@ pub struct BenchArgs {
     /// DRAM that it gets [default: half of the size]
     #[arg(long, value_name = "SIZE")]
     pub dram: Option<Size>,
-    /// Also measure a store here: a directory or a file
+    /// Where the file store that is measured lies: a directory or a file [default: the directory for temporary files]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub store: Option<PathBuf>,
 }

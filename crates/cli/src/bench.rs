@@ -11,15 +11,20 @@ use crate::status::Nanoseconds;
 use crate::store_bench::{self, StoreFigures};
 use crate::store_file::StoreError;
 use crate::touch::Touched;
+use rustix::process::{Pid, Signal};
 use serde::Serialize;
 use std::fmt;
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 /// Times each run is repeated; the median counts. A run takes about a second.
 const REPEATS: usize = 3;
+/// Time after which a run is given up: a hundred times what it takes.
+const RUN_TIME_MAX: Duration = Duration::from_secs(120);
 /// Touches of a run: enough for a p99 of faults.
 const TOUCHES: u64 = 100_000;
 /// Memory that the stores are tested with: more than the processor caches.
@@ -65,7 +70,9 @@ impl Failure for BenchError {
     fn way_out(&self) -> Option<String> {
         match self {
             BenchError::Store(error) => error.way_out(),
-            BenchError::Broken(..) | BenchError::Wrong(_) => Some("report it, with the output of memvisor doctor".into()),
+            BenchError::Broken(..) | BenchError::Wrong(_) => {
+                Some("report it, with the output of memvisor doctor".into())
+            }
             BenchError::Run(_) | BenchError::Ended(_) => Some("see memvisor doctor".into()),
         }
     }
@@ -108,14 +115,12 @@ struct Pair {
 /// # Errors
 /// When something could not be measured.
 pub fn bench(args: &BenchArgs) -> Outcome {
-    let mut stores = vec![store_bench::ram(STORE_BYTES)?];
-    if let Some(path) = &args.store {
-        stores.push(store_bench::log(path, STORE_BYTES)?);
-    }
+    let store = args.store.clone().unwrap_or_else(std::env::temp_dir);
+    let stores = vec![store_bench::ram(STORE_BYTES)?, store_bench::log(&store, STORE_BYTES)?];
     let dram = args.dram.map_or(args.size.0 / 2, |dram| dram.0);
     let programs = [Order::Random, Order::Sequential]
         .into_iter()
-        .map(|order| program(args, order, dram))
+        .map(|order| program(Job { size: args.size, dram, store: &store, order }))
         .collect::<Result<Vec<_>, _>>()?;
     let figures = Figures { version: env!("CARGO_PKG_VERSION"), kernel: host::kernel_release(), stores, programs };
     let text = if args.json {
@@ -127,13 +132,22 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-fn program(args: &BenchArgs, order: Order, dram: u64) -> Result<ProgramFigures, BenchError> {
+/// What the built-in program is to do, and with what.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    size: Size,
+    dram: u64,
+    store: &'a Path,
+    order: Order,
+}
+
+fn program(job: Job<'_>) -> Result<ProgramFigures, BenchError> {
     let (mut fills, mut touches) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     let mut report = serde_json::Value::Null;
     // Plain and managed in turn, so that what else the machine does meets both.
     for run in 0..2 * REPEATS {
         let is_managed = run % 2 == 1;
-        let (touched, said) = run_once(args, order, is_managed.then_some(dram))?;
+        let (touched, said) = run_once(job, is_managed)?;
         fills[run % 2].push(touched.fill_ns as f64 / touched.pages as f64);
         touches[run % 2].push(touched.touch_ns as f64 / touched.touches.max(1) as f64);
         if is_managed {
@@ -142,12 +156,9 @@ fn program(args: &BenchArgs, order: Order, dram: u64) -> Result<ProgramFigures, 
     }
     let pair = |[plain, managed]: [Vec<f64>; 2]| Pair { plain: median(plain), managed: median(managed) };
     Ok(ProgramFigures {
-        order: match order {
-            Order::Random => "random",
-            Order::Sequential => "sequential",
-        },
-        size_bytes: args.size.0,
-        dram_bytes: dram,
+        order: name_of(job.order),
+        size_bytes: job.size.0,
+        dram_bytes: job.dram,
         fill_ns: pair(fills),
         touch_ns: pair(touches),
         fault_ns: report["fault_ns"].clone(),
@@ -155,27 +166,27 @@ fn program(args: &BenchArgs, order: Order, dram: u64) -> Result<ProgramFigures, 
     })
 }
 
-/// Runs the built-in program once, managed if it is given DRAM; what it measured, and the report of the run.
-fn run_once(args: &BenchArgs, order: Order, dram: Option<u64>) -> Result<(Touched, serde_json::Value), BenchError> {
+fn name_of(order: Order) -> &'static str {
+    match order {
+        Order::Random => "random",
+        Order::Sequential => "sequential",
+    }
+}
+
+/// Runs the built-in program once; what it measured, and the report of the run.
+fn run_once(job: Job<'_>, is_managed: bool) -> Result<(Touched, serde_json::Value), BenchError> {
     let own = std::env::current_exe().map_err(BenchError::Run)?;
     let mut command = Command::new(&own);
     command.args(["run", "--json"]);
-    match dram {
-        Some(bytes) => {
-            command.args(["--strict", "--dram", &bytes.to_string()]);
-            if let Some(path) = &args.store {
-                command.arg("--store").arg(path);
-            }
-        }
-        None => {
-            command.arg("--unmanaged");
-        }
+    if is_managed {
+        command.args(["--strict", "--dram", &job.dram.to_string(), "--store"]).arg(job.store);
+    } else {
+        command.arg("--unmanaged");
     }
-    let order = if order == Order::Random { "random" } else { "sequential" };
-    let (size, touches) = (args.size.0.to_string(), TOUCHES.to_string());
-    command.arg("--").arg::<PathBuf>(own);
-    command.args(["bench-touch", "--size", &size, "--touches", &touches, "--order", order]);
-    let output = command.stdin(Stdio::null()).output().map_err(BenchError::Run)?;
+    let (size, touches) = (job.size.0.to_string(), TOUCHES.to_string());
+    command.arg("--").arg(own);
+    command.args(["bench-touch", "--size", &size, "--touches", &touches, "--order", name_of(job.order)]);
+    let output = output_in_time(&mut command).map_err(BenchError::Run)?;
     let said = String::from_utf8_lossy(&output.stderr);
     let touched: Touched =
         serde_json::from_slice(&output.stdout).map_err(|_| BenchError::Ended(said.clone().into_owned()))?;
@@ -185,6 +196,23 @@ fn run_once(args: &BenchArgs, order: Order, dram: Option<u64>) -> Result<(Touche
     // Warnings may stand before the report.
     let report = said.find('{').and_then(|at| serde_json::from_str(&said[at..]).ok());
     report.map(|report| (touched, report)).ok_or_else(|| BenchError::Ended(said.into_owned()))
+}
+
+/// What the command wrote until its end. One that takes too long is asked to end, and passes that on to its program.
+fn output_in_time(command: &mut Command) -> io::Result<Output> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let pid = Pid::from_raw(child.id() as i32);
+    let (ended, end) = mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || {
+        if let (Err(RecvTimeoutError::Timeout), Some(pid)) = (end.recv_timeout(RUN_TIME_MAX), pid) {
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+    });
+    let output = child.wait_with_output();
+    drop(ended);
+    // It has nothing left to do.
+    let _ = guard.join();
+    output
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -198,7 +226,11 @@ fn nanoseconds(value: f64) -> String {
 
 fn table(figures: &Figures) -> String {
     let mut text = format!("memvisor {} on Linux {}\n\n", figures.version, figures.kernel);
-    let _ = writeln!(text, "{:<12} {:>12} {:>12} {:>16} {:>12}", "store", "save a page", "load a page", "load, 32 at once", "bytes held");
+    let _ = writeln!(
+        text,
+        "{:<12} {:>12} {:>12} {:>16} {:>12}",
+        "store", "save a page", "load a page", "load, 32 at once", "bytes held"
+    );
     for store in &figures.stores {
         let deep = store.load_deep_ns.map_or("–".into(), nanoseconds);
         let _ = writeln!(

@@ -3,16 +3,14 @@
 //! Everything is found by trying, as `run` would; a finding says what was found, what follows from it, and, when it is
 //! not all it could be, the way out.
 
-use crate::ability::{self, KernelObstacle};
 use crate::args::DoctorArgs;
 use crate::budget::{self, Budget};
 use crate::exit::{Exit, Outcome};
+use crate::findings;
 use crate::host::{self, Memory};
 use crate::preload;
-use crate::size::Size;
 use crate::space::{Space, Terms};
-use memvisor_sys::probe::{HugePages, Probe};
-use memvisor_sys::uffd::Way;
+use memvisor_sys::probe::Probe;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -57,15 +55,17 @@ pub struct Diagnosis {
 }
 
 /// What is looked at besides the probe; a value, so that the verdicts can be tested.
-struct Surroundings {
-    memory: Option<Memory>,
+pub struct Surroundings {
+    /// The machine's memory, if it says.
+    pub memory: Option<Memory>,
     /// Where the library is, or why it is not.
-    shim: Result<String, (String, String)>,
+    pub shim: Result<String, (String, String)>,
     /// Why the memory file of a space cannot be made.
-    space_refused: Option<String>,
+    pub space_refused: Option<String>,
     /// `kernel.yama.ptrace_scope`; `None` without that module.
-    ptrace_scope: Option<u64>,
-    is_root: bool,
+    pub ptrace_scope: Option<u64>,
+    /// Whether root asks.
+    pub is_root: bool,
 }
 
 /// Looks, and prints what was found.
@@ -100,233 +100,22 @@ impl Surroundings {
 
 fn diagnose(probe: &Probe, around: &Surroundings) -> Diagnosis {
     let findings = vec![
-        userfaultfd(probe),
-        page_moves(probe),
-        poison(probe),
-        pagemap_scan(probe),
-        memory_file(probe, around),
-        library(around),
-        saving_beside(probe, around),
-        io_uring(probe),
-        memory(around),
-        huge_pages(probe),
-        mappings(probe),
-        overcommit(probe),
-        processors(probe),
+        findings::userfaultfd(probe),
+        findings::page_moves(probe),
+        findings::poison(probe),
+        findings::pagemap_scan(probe),
+        findings::memory_file(probe, around),
+        findings::library(around),
+        findings::saving_beside(probe, around),
+        findings::io_uring(probe),
+        findings::memory(around),
+        findings::huge_pages(probe),
+        findings::mappings(probe),
+        findings::overcommit(probe),
+        findings::processors(probe),
     ];
     let can_manage = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     Diagnosis { version: env!("CARGO_PKG_VERSION"), kernel: probe.kernel_release.clone(), can_manage, findings }
-}
-
-fn ok(name: &'static str, found: impl Into<String>, consequence: impl Into<String>) -> Finding {
-    Finding { name, verdict: Verdict::Ok, found: found.into(), consequence: consequence.into(), way_out: None }
-}
-
-fn limited(name: &'static str, found: impl Into<String>, consequence: &str, way_out: &str) -> Finding {
-    let (found, consequence) = (found.into(), consequence.into());
-    Finding { name, verdict: Verdict::Limited, found, consequence, way_out: Some(way_out.into()) }
-}
-
-/// The kernel lacks what it takes: programs run all the same.
-fn unmanageable(name: &'static str, obstacle: KernelObstacle) -> Finding {
-    let consequence = "programs run unmanaged, or not at all with --strict";
-    missing(name, obstacle.to_string(), consequence, obstacle.way_out())
-}
-
-fn missing(name: &'static str, found: impl Into<String>, consequence: &str, way_out: impl Into<String>) -> Finding {
-    let consequence = consequence.into();
-    Finding { name, verdict: Verdict::Missing, found: found.into(), consequence, way_out: Some(way_out.into()) }
-}
-
-/// What follows when memvisor itself is not whole.
-const REFUSAL: &str = "`memvisor run` refuses to run anything, but with --unmanaged";
-
-fn userfaultfd(probe: &Probe) -> Finding {
-    const NAME: &str = "userfaultfd";
-    let obstacle = ability::obstacle(probe).filter(|obstacle| {
-        use KernelObstacle::{NoEvents, NoMemfd, NoUserfaultfd, NoWayOut, PageSize, UserModeOnly};
-        match obstacle {
-            PageSize(_) | NoUserfaultfd | UserModeOnly | NoEvents => true,
-            // These have lines of their own.
-            NoWayOut | NoMemfd => false,
-        }
-    });
-    if let Some(obstacle) = obstacle {
-        return unmanageable(NAME, obstacle);
-    }
-    let how = match probe.uffd {
-        Some(Way::Device) => "by /dev/userfaultfd",
-        _ if probe.unprivileged_userfaultfd == Some(true) => "by system call, open to all users",
-        _ => "by system call, with privilege",
-    };
-    ok(NAME, how, "faults of programs are served, inside system calls too")
-}
-
-fn page_moves(probe: &Probe) -> Finding {
-    const NAME: &str = "moving pages";
-    match (probe.move_works, probe.features.wp) {
-        (true, _) => ok(NAME, "UFFDIO_MOVE works", "pages leave without a copy, 16 neighbours at a time"),
-        (false, true) => limited(
-            NAME,
-            "no UFFDIO_MOVE",
-            "pages are write-protected, copied and dropped instead, which costs about twice as much",
-            "use Linux 6.8 or later",
-        ),
-        (false, false) => unmanageable(NAME, KernelObstacle::NoWayOut),
-    }
-}
-
-fn poison(probe: &Probe) -> Finding {
-    const NAME: &str = "poisoning pages";
-    if probe.features.poison {
-        return ok(NAME, "UFFDIO_POISON is there", "who touches a page that cannot be brought back true gets a SIGBUS");
-    }
-    limited(
-        NAME,
-        "no UFFDIO_POISON",
-        "a program whose page cannot be brought back true is ended by a SIGBUS, whichever thread touched it",
-        "use Linux 6.6 or later",
-    )
-}
-
-fn pagemap_scan(probe: &Probe) -> Finding {
-    const NAME: &str = "finding pages";
-    if probe.pagemap_scan_works {
-        return ok(NAME, "PAGEMAP_SCAN works", "memory that is already filled is taken over at once");
-    }
-    limited(
-        NAME,
-        "no PAGEMAP_SCAN",
-        "memory that is already filled is looked through page by page before its first eviction",
-        "use Linux 6.7 or later",
-    )
-}
-
-fn memory_file(probe: &Probe, around: &Surroundings) -> Finding {
-    const NAME: &str = "shared memory";
-    match &around.space_refused {
-        _ if !probe.memfd_works => unmanageable(NAME, KernelObstacle::NoMemfd),
-        Some(refusal) => missing(NAME, refusal.clone(), REFUSAL, "lift the limits of address space and file size: ulimit -v, ulimit -f"),
-        None => ok(NAME, "a space could be made", "processes of a program share one budget and one store"),
-    }
-}
-
-fn library(around: &Surroundings) -> Finding {
-    const NAME: &str = "library";
-    match &around.shim {
-        Ok(path) => ok(NAME, path.clone(), "it is put into dynamically linked programs; static ones run unmanaged"),
-        Err((why, way_out)) => missing(NAME, why.clone(), REFUSAL, way_out.clone()),
-    }
-}
-
-fn saving_beside(probe: &Probe, around: &Surroundings) -> Finding {
-    const NAME: &str = "saving beside";
-    const CONSEQUENCE: &str = "programs save their pages by themselves, on their own time";
-    match around.ptrace_scope {
-        _ if !probe.process_vm_readv_works => limited(
-            NAME,
-            "process_vm_readv does not work",
-            CONSEQUENCE,
-            "allow it in the seccomp profile (in a container: --cap-add SYS_PTRACE)",
-        ),
-        Some(scope @ 2) if !around.is_root => limited(
-            NAME,
-            format!("kernel.yama.ptrace_scope is {scope}"),
-            CONSEQUENCE,
-            "as root: sysctl kernel.yama.ptrace_scope=1, or run memvisor with CAP_SYS_PTRACE",
-        ),
-        Some(scope @ 3..) => limited(
-            NAME,
-            format!("kernel.yama.ptrace_scope is {scope}"),
-            CONSEQUENCE,
-            "set kernel.yama.ptrace_scope to 2 or less in /etc/sysctl.d and boot again",
-        ),
-        Some(0..=2) | None => {
-            ok(NAME, "memory of our programs can be read", "a keeper process compresses and writes pages while the program goes on")
-        }
-    }
-}
-
-fn io_uring(probe: &Probe) -> Finding {
-    const NAME: &str = "file I/O";
-    if probe.io_uring_works {
-        return ok(NAME, "io_uring works", "a store on a file is read and written many pages at a time");
-    }
-    limited(
-        NAME,
-        "no io_uring",
-        "a store on a file is read and written one page after another",
-        "allow it in the seccomp profile; as root: sysctl kernel.io_uring_disabled=0",
-    )
-}
-
-fn memory(around: &Surroundings) -> Finding {
-    const NAME: &str = "memory";
-    let Some(memory) = around.memory else {
-        return limited(NAME, "/proc/meminfo cannot be read", "every run needs --dram", "mount /proc");
-    };
-    let found = format!("{} available of {}", Size(memory.available), Size(memory.total));
-    let share = Size(memory.available / 100 * budget::DEFAULT_PERCENT);
-    if share.0 < budget::DRAM_MIN {
-        return limited(NAME, found, "a run without --dram takes more than its share of what is left", "free some memory");
-    }
-    ok(NAME, found, format!("a run without --dram gets {share}"))
-}
-
-fn huge_pages(probe: &Probe) -> Finding {
-    const NAME: &str = "huge pages";
-    let (found, consequence) = match probe.huge_pages {
-        HugePages::Always => ("always", "memory that was not evicted yet keeps its huge pages"),
-        HugePages::OnRequest => ("on request", "programs that ask for huge pages keep them until the first eviction"),
-        HugePages::Never => ("never", "there are none to be split"),
-        HugePages::Unknown => ("the kernel does not say", "there are none to be split"),
-    };
-    ok(NAME, found, consequence)
-}
-
-fn mappings(probe: &Probe) -> Finding {
-    /// The kernel's default; programs with many regions need more when each is registered by itself.
-    const USUAL: u64 = 65_530;
-    const NAME: &str = "mappings";
-    match probe.max_map_count {
-        Some(count) if count < USUAL => limited(
-            NAME,
-            format!("vm.max_map_count is {count}"),
-            "programs with very many mappings may have some of them unmanaged",
-            "as root: sysctl vm.max_map_count=65530, or more",
-        ),
-        Some(count) => ok(NAME, format!("vm.max_map_count is {count}"), "regions are registered as they come"),
-        None => ok(NAME, "the kernel does not say", "regions are registered as they come"),
-    }
-}
-
-fn overcommit(probe: &Probe) -> Finding {
-    /// The value of `vm.overcommit_memory` with which the kernel promises no more than it has.
-    const NEVER: u32 = 2;
-    const NAME: &str = "overcommit";
-    let found = probe.overcommit_mode.map_or("the kernel does not say".into(), |mode| format!("vm.overcommit_memory is {mode}"));
-    if probe.overcommit_mode == Some(NEVER) {
-        return limited(
-            NAME,
-            found,
-            "the kernel refuses programs memory that it could not hold by itself, whatever the stores could hold",
-            "as root: sysctl vm.overcommit_memory=0",
-        );
-    }
-    ok(NAME, found, "programs may have more memory than there is DRAM")
-}
-
-fn processors(probe: &Probe) -> Finding {
-    const NAME: &str = "processors";
-    match probe.cpus {
-        0 | 1 => limited(
-            NAME,
-            "1 may be used",
-            "saving and the program share it, and the program waits for saving",
-            "let memvisor run on two or more (taskset, cpuset)",
-        ),
-        cpus => ok(NAME, format!("{cpus} may be used"), "pages are saved on another processor than the program's"),
-    }
 }
 
 fn json(diagnosis: &Diagnosis) -> String {
@@ -359,7 +148,9 @@ fn table(diagnosis: &Diagnosis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ability;
     use crate::ability::tests::machine;
+    use memvisor_sys::uffd::Way;
 
     fn around() -> Surroundings {
         Surroundings {
@@ -404,7 +195,9 @@ mod tests {
             let diagnosis = diagnose(&probe, &around());
             assert_eq!(verdict_of(&diagnosis, name), verdict, "{name}");
             assert_eq!(diagnosis.can_manage, verdict == Verdict::Limited);
-            assert!(diagnosis.findings.iter().all(|finding| (finding.verdict == Verdict::Ok) == finding.way_out.is_none()));
+            assert!(
+                diagnosis.findings.iter().all(|finding| (finding.verdict == Verdict::Ok) == finding.way_out.is_none())
+            );
         }
     }
 
@@ -427,7 +220,10 @@ mod tests {
             let around = Surroundings { ptrace_scope: Some(scope), is_root, ..around() };
             verdict_of(&diagnose(&machine(), &around), "saving beside")
         };
-        assert_eq!([scoped(1, false), scoped(2, false), scoped(3, false)], [Verdict::Ok, Verdict::Limited, Verdict::Limited]);
+        assert_eq!(
+            [scoped(1, false), scoped(2, false), scoped(3, false)],
+            [Verdict::Ok, Verdict::Limited, Verdict::Limited]
+        );
         assert_eq!([scoped(2, true), scoped(3, true)], [Verdict::Ok, Verdict::Limited]);
     }
 

@@ -20,7 +20,10 @@ impl Memory {
         let text = std::fs::read_to_string("/proc/meminfo")?;
         let field = |name| meminfo_bytes(&text, name).unwrap_or(0);
         let available = field("MemAvailable:");
-        Ok(Self { total: field("MemTotal:"), available: cgroup_headroom().map_or(available, |room| room.min(available)) })
+        Ok(Self {
+            total: field("MemTotal:"),
+            available: cgroup_headroom().map_or(available, |room| room.min(available)),
+        })
     }
 }
 
@@ -47,9 +50,8 @@ fn headroom_of(line: &str) -> Option<u64> {
         _ => return None,
     };
     let group = Path::new(root).join(path.trim_start_matches('/'));
-    let number = |group: &Path, name| -> Option<u64> {
-        std::fs::read_to_string(group.join(name)).ok()?.trim().parse().ok()
-    };
+    let number =
+        |group: &Path, name| -> Option<u64> { std::fs::read_to_string(group.join(name)).ok()?.trim().parse().ok() };
     group
         .ancestors()
         .take_while(|group| group.starts_with(root))

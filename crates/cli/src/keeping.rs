@@ -6,6 +6,7 @@ use crate::watch::{SharedLedger, locked};
 use memvisor_pager::{Keeper, KeeperHandle, OnLeave, Stores};
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A keeper at work.
@@ -18,14 +19,14 @@ impl Keeping {
     ///
     /// # Errors
     /// When the stores cannot be opened or the thread cannot be had. The members then save by themselves.
-    pub fn start(space: &Space, store: Option<&StoreFile>, ledger: SharedLedger) -> std::io::Result<Self> {
+    pub fn start(space: &Arc<Space>, store: Option<&StoreFile>, ledger: SharedLedger) -> std::io::Result<Self> {
         let log = store.map(log_path);
         let stores = Stores::attach(space.map(), log.as_deref())?;
         let view = memvisor_pager::Space::new(space.map());
-        let on_leave: OnLeave =
-            Box::new(move |member| locked(&ledger).fold_member(member.0, &view.member(member)));
+        let on_leave: OnLeave = Box::new(move |member| locked(&ledger).fold_member(member.0, &view.member(member)));
         space.header().keeper_pid().store(u64::from(std::process::id()), Ordering::Release);
-        let handle = Keeper::start(view, stores, on_leave)?;
+        let file = Arc::clone(space);
+        let handle = Keeper::start(view, stores, on_leave, Box::new(move || file.resident_bytes()))?;
         Ok(Self { handle })
     }
 

@@ -17,6 +17,7 @@ mod budget;
 mod counters;
 mod doctor;
 mod exit;
+mod findings;
 mod host;
 mod keeping;
 mod manual;

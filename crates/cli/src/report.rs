@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 
 /// The report of one run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// The version of memvisor.
     pub version: &'static str,
@@ -88,7 +88,7 @@ pub struct Report {
 }
 
 /// How a program ended; one of the two.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct ExitReport {
     /// Its exit code.
     pub code: Option<u8>,
@@ -271,7 +271,10 @@ impl Report {
             ),
             (
                 "evictions",
-                format!("{} · {} saved · {} unchanged · {} by members", self.evictions, self.saves, self.clean_saves, self.self_saves),
+                format!(
+                    "{} · {} saved · {} unchanged · {} by members",
+                    self.evictions, self.saves, self.clean_saves, self.self_saves
+                ),
             ),
         ];
         if self.members != 1 {
@@ -280,7 +283,10 @@ impl Report {
         if self.lost + self.errors + self.refusals > 0 {
             rows.push((
                 "trouble",
-                format!("{} pages lost · {} store errors · {} pages refused by every store", self.lost, self.errors, self.refusals),
+                format!(
+                    "{} pages lost · {} store errors · {} pages refused by every store",
+                    self.lost, self.errors, self.refusals
+                ),
             ));
         }
         rows
@@ -313,36 +319,10 @@ pub mod tests {
             space_id: "00".into(),
             command: vec!["redis-server".into()],
             managed: true,
-            unmanaged_because: None,
             exit: Exit::Program(0).into(),
             duration_ns: 1_500_000_000,
             dram_target_bytes: 256 << 20,
-            dram_charged_bytes_max: 0,
-            reservation_bytes: 0,
-            limit_bytes: None,
-            shares: 1000,
-            overhead_bytes: 0,
-            managed_bytes_max: 0,
-            members: 0,
-            members_max: 0,
-            faults: 0,
-            first_touches: 0,
-            evictions: 0,
-            loads_by_store: LoadsByStore::default(),
-            prefetched: 0,
-            saves: 0,
-            clean_saves: 0,
-            self_saves: 0,
-            sunk: 0,
-            bytes_by_tier: BytesByTier::default(),
-            fault_ns: FaultNs::default(),
-            stalls: 0,
-            immovable: 0,
-            refusals: 0,
-            errors: 0,
-            lost: 0,
-            pager: PagerReport::default(),
-            store: None,
+            ..Report::default()
         }
     }
 
@@ -388,7 +368,9 @@ pub mod tests {
         report.fill(&last, &peaks, KeeperCounts { saves: 9, ..KeeperCounts::default() });
         assert_eq!(report.pager.metadata_bytes_per_page, Some(8.5));
         let summary = report.summary();
-        for said in ["redis ended well after 1.5 s", "255 MiB charged", "77 · p50", "9 saved", "3 · at most 2", "1 pages lost"] {
+        for said in
+            ["redis ended well after 1.5 s", "255 MiB charged", "77 · p50", "9 saved", "3 · at most 2", "1 pages lost"]
+        {
             assert!(summary.contains(said), "{said} is not in\n{summary}");
         }
     }
@@ -402,7 +384,10 @@ pub mod tests {
             ..empty()
         };
         let summary = report.summary();
-        assert!(summary.contains("was ended by signal 9") && summary.contains("not managed  it is static"), "{summary}");
+        assert!(
+            summary.contains("was ended by signal 9") && summary.contains("not managed  it is static"),
+            "{summary}"
+        );
         assert!(!summary.contains("faults"));
     }
 }

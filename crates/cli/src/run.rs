@@ -16,8 +16,8 @@ use crate::host::{self, Memory};
 use crate::keeping::Keeping;
 use crate::preload;
 use crate::program::Program;
-use crate::report::{FaultNs, KeeperCounts, LoadsByStore, PagerReport, Report, StoreReport};
-use crate::sample::{BytesByTier, Peaks, Sample};
+use crate::report::{KeeperCounts, Report, StoreReport};
+use crate::sample::{Peaks, Sample};
 use crate::size::Size;
 use crate::space::{SPACE_VARIABLE, Space, Terms};
 use crate::status::StatusLine;
@@ -84,9 +84,13 @@ impl Failure for RunError {
     fn way_out(&self) -> Option<String> {
         Some(match self {
             RunError::Unmanageable(why) => format!("{}; or leave --strict out to run it plain", why.way_out),
-            RunError::Report(..) => "let --report name a file in a directory that is there and that you may write to".into(),
+            RunError::Report(..) => {
+                "let --report name a file in a directory that is there and that you may write to".into()
+            }
             RunError::Memory(_) => "mount /proc".into(),
-            RunError::Keeper(_) => "see `memvisor doctor`, and the limits of threads and locked memory (ulimit -u, ulimit -l)".into(),
+            RunError::Keeper(_) => {
+                "see `memvisor doctor`, and the limits of threads and locked memory (ulimit -u, ulimit -l)".into()
+            }
         })
     }
 }
@@ -179,8 +183,7 @@ impl<'a> Plan<'a> {
     fn start_work(&self, managed: &Managed) -> Result<Work, RunError> {
         let ledger = SharedLedger::new(Mutex::new(Ledger::default()));
         let space = managed.space.clone();
-        let keeping =
-            Keeping::start(&space, managed.store.as_ref(), ledger.clone()).map_err(RunError::Keeper)?;
+        let keeping = Keeping::start(&space, managed.store.as_ref(), ledger.clone()).map_err(RunError::Keeper)?;
         let line = (!self.args.quiet).then(|| StatusLine::on_terminal(&self.name)).flatten();
         let watch = Watch::start(space.clone(), ledger, line);
         Ok(Work { space, keeping, watch })
@@ -242,7 +245,8 @@ impl<'a> Plan<'a> {
 
     fn describe(&self, exit: Exit, duration_ns: u64, seen: Option<(Sample, Peaks)>) -> Report {
         let managed = self.managed.as_ref().ok();
-        let reason = || Some(self.managed.as_ref().err()?.as_ref().map_or("--unmanaged".into(), |why| why.because.clone()));
+        let reason =
+            || Some(self.managed.as_ref().err()?.as_ref().map_or("--unmanaged".into(), |why| why.because.clone()));
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             kernel: host::kernel_release(),
@@ -254,36 +258,15 @@ impl<'a> Plan<'a> {
             exit: exit.into(),
             duration_ns,
             dram_target_bytes: self.budget.dram,
-            dram_charged_bytes_max: 0,
             reservation_bytes: self.budget.reservation,
             limit_bytes: self.budget.limit,
             shares: self.budget.shares,
-            overhead_bytes: 0,
-            managed_bytes_max: 0,
-            members: 0,
-            members_max: 0,
-            faults: 0,
-            first_touches: 0,
-            evictions: 0,
-            loads_by_store: LoadsByStore::default(),
-            prefetched: 0,
-            saves: 0,
-            clean_saves: 0,
-            self_saves: 0,
-            sunk: 0,
-            bytes_by_tier: BytesByTier::default(),
-            fault_ns: FaultNs::default(),
-            stalls: 0,
-            immovable: 0,
-            refusals: 0,
-            errors: 0,
-            lost: 0,
-            pager: PagerReport::default(),
             store: managed.and_then(|managed| managed.store.as_ref()).map(|store| StoreReport {
                 path: store.path().display().to_string(),
                 capacity_bytes: store.bytes(),
                 in_memory: store.is_in_memory(),
             }),
+            ..Report::default()
         };
         if let (Some(managed), Some((last, peaks))) = (managed, seen) {
             report.fill(&last, &peaks, keeper_counts(&managed.space));

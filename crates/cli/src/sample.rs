@@ -132,7 +132,13 @@ impl<'a> Sampler<'a> {
         &self.peaks
     }
 
-    fn sum(&self, members: &[(usize, Member<'static>)], live: &[Member<'static>], pool: u64, ledger: &Ledger) -> Sample {
+    fn sum(
+        &self,
+        members: &[(usize, Member<'static>)],
+        live: &[Member<'static>],
+        pool: u64,
+        ledger: &Ledger,
+    ) -> Sample {
         let header = self.space.header();
         let total = |word: fn(&Member<'static>) -> u64| live.iter().map(word).sum::<u64>();
         let ram = header.ram_bytes().load(Ordering::Relaxed);

@@ -92,7 +92,7 @@ impl Space {
         Header(self.map.words(Layout::HEADER, Header::WORDS))
     }
 
-    /// The members that run, or have ended and are not yet forgotten, each with its number.
+    /// The members that come, run, or have ended and are not yet forgotten, each with its number.
     pub fn members(&self) -> impl Iterator<Item = (usize, Member<'static>)> + '_ {
         const BLOCK_BYTES: usize = Member::WORDS * 8;
         (0..MEMBERS_MAX)
@@ -103,9 +103,9 @@ impl Space {
                 member.state().load(Ordering::Acquire) != member_state::FREE
                     || member.joined_ns().load(Ordering::Acquire) != 0
             })
-            .filter(|(_, member)| {
-                matches!(member.state().load(Ordering::Acquire), member_state::LIVE | member_state::DEAD)
-            })
+            .filter(|(_, member)| member.state().load(Ordering::Acquire) != member_state::FREE)
+            // A block that is being set up for a process that is not there yet.
+            .filter(|(_, member)| member.pid().load(Ordering::Relaxed) != 0)
     }
 
     /// Bytes of memory that the file takes: compressed pages, tables and headers.
@@ -161,7 +161,11 @@ pub mod tests {
         let path = std::ffi::CString::new(format!("/proc/{}/fd/{}", parts[0], parts[1])).unwrap();
         let map = SharedFile::open(&path).unwrap().map(Layout::FILE_BYTES).unwrap();
         let header = Header(map.words(0, Header::WORDS));
-        let id = format!("{:016x}{:016x}", header.id_high().load(Ordering::Relaxed), header.id_low().load(Ordering::Relaxed));
+        let id = format!(
+            "{:016x}{:016x}",
+            header.id_high().load(Ordering::Relaxed),
+            header.id_low().load(Ordering::Relaxed)
+        );
         assert_eq!(parts[3], id);
         assert_eq!(space.invitation(Some(9)).split(':').nth(2), Some("9"));
     }

@@ -55,12 +55,7 @@ impl StatusLine {
     fn text(&mut self, target_bytes: u64, sample: &Sample, now: Instant) -> String {
         let counters = &sample.counters;
         let before = self.last.replace((now, counters.faults, counters.fault_ns));
-        let mut text = format!(
-            "memvisor {}: DRAM {} of {}",
-            self.name,
-            Size(sample.charged_bytes),
-            Size(target_bytes)
-        );
+        let mut text = format!("memvisor {}: DRAM {} of {}", self.name, Size(sample.charged_bytes), Size(target_bytes));
         let _ = write!(text, " · resident {} · compressed {}", Size(sample.tiers.dram), Size(sample.tiers.ram));
         if sample.tiers.log > 0 {
             let _ = write!(text, " · file {}", Size(sample.tiers.log));
@@ -117,7 +112,10 @@ mod tests {
         };
         let start = Instant::now();
         let first = line.text(256 << 20, &sample, start);
-        assert_eq!(first, "memvisor redis: DRAM 250 MiB of 256 MiB · resident 200 MiB · compressed 50 MiB · file 1 GiB");
+        assert_eq!(
+            first,
+            "memvisor redis: DRAM 250 MiB of 256 MiB · resident 200 MiB · compressed 50 MiB · file 1 GiB"
+        );
         sample.counters.faults = 1000;
         sample.counters.fault_ns[40] = 1000;
         let second = line.text(256 << 20, &sample, start + INTERVAL);

@@ -66,7 +66,8 @@ fn each_ns(began: Instant, count: usize) -> f64 {
 fn space(bytes: u64, log_pages: u64) -> Result<Space, BenchError> {
     // Twice the pages, so that the limit plays no part.
     let budget = Budget { dram: 4 * bytes, ram_store: 2 * bytes, reservation: 0, limit: None, shares: 1 };
-    Space::make(Terms { budget, log_pages, options: 0 }).map_err(|error| BenchError::Broken("RAM", crate::exit::explain(&error)))
+    Space::make(Terms { budget, log_pages, options: 0 })
+        .map_err(|error| BenchError::Broken("RAM", crate::exit::explain(&error)))
 }
 
 /// Tests the RAM store with this many bytes of pages.
@@ -117,7 +118,8 @@ pub fn log(path: &Path, bytes: u64) -> Result<StoreFigures, BenchError> {
     let space = space(bytes, file.pages())?;
     let own = CString::new(format!("/proc/self/fd/{}", file.file().as_raw_fd())).expect("there is no zero byte");
     let (fd, _) = file::open_direct(&own, file::O_RDWR, 0).map_err(|errno| broken(errno.to_string()))?;
-    let store = LogStore::attach(fd, space.map(), LogParts::SPACE, space.header()).map_err(|errno| broken(errno.to_string()))?;
+    let store = LogStore::attach(fd, space.map(), LogParts::SPACE, space.header())
+        .map_err(|errno| broken(errno.to_string()))?;
     let mut writer = store.writer().map_err(|errno| broken(errno.to_string()))?;
     let pages = pages(bytes);
     let mut slots = Vec::with_capacity(pages.len());

@@ -115,7 +115,9 @@ impl Failure for StoreError {
             StoreError::Foreign(path, _) => format!("name another file, or remove it: rm {}", path.display()),
             StoreError::InUse(_) => "name another file, or a directory, which many runs can share".into(),
             StoreError::NoRoom { .. } => {
-                format!("free some space, name a place on a larger disk, or ask for less by --store-size (at least {STORE_MIN})")
+                format!(
+                    "free some space, name a place on a larger disk, or ask for less by --store-size (at least {STORE_MIN})"
+                )
             }
             StoreError::TooSmall(_) | StoreError::TooLarge(_) => "leave --store-size out to get what is there".into(),
             StoreError::Refused(..) => "name a directory that you may write to, on a local disk".into(),

@@ -50,7 +50,9 @@ impl Failure for SuperviseError {
         match self {
             SuperviseError::Signals(_) => None,
             SuperviseError::Start(path, source) => Some(match source.raw_os_error() {
-                Some(libc_errno::NOEXEC) => format!("name its interpreter, as in: memvisor run -- sh {}", path.display()),
+                Some(libc_errno::NOEXEC) => {
+                    format!("name its interpreter, as in: memvisor run -- sh {}", path.display())
+                }
                 Some(libc_errno::TOO_LONG) => "pass fewer or shorter arguments".into(),
                 _ => "check that the program runs without memvisor".into(),
             }),

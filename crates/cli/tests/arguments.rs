@@ -13,7 +13,9 @@ fn help_says_what_the_commands_are_and_how_run_ends() {
     }
     assert!(!help.out.contains("bench-touch"), "what is only for ourselves is hidden");
     let help = said(&mut memvisor(["run", "--help"]));
-    for said in ["-- CMD", "--dram", "--store", "--report", "128+N", "125", "126", "127", "512M, 2GiB", "SIGTERM", "Examples:"] {
+    for said in
+        ["-- CMD", "--dram", "--store", "--report", "128+N", "125", "126", "127", "512M, 2GiB", "SIGTERM", "Examples:"]
+    {
         assert!(help.out.contains(said), "{said} is not in\n{}", help.out);
     }
     assert!(!help.out.contains("--inject"));
@@ -35,7 +37,12 @@ fn the_program_sees_its_name_as_it_was_typed_and_its_environment() {
 
 #[test]
 fn a_wrong_size_is_answered_with_what_would_be_right() {
-    for (typed, told) in [("512Q", "`Q` is not a unit"), ("", "a size is missing"), ("1.5", "part of a byte"), ("99999999T", "more than a machine")] {
+    for (typed, told) in [
+        ("512Q", "`Q` is not a unit"),
+        ("", "a size is missing"),
+        ("1.5", "part of a byte"),
+        ("99999999T", "more than a machine"),
+    ] {
         said(&mut memvisor(["run", &format!("--dram={typed}"), "--", "true"])).complains(125, &[told]);
     }
 }
@@ -85,7 +92,9 @@ fn quiet_says_nothing_and_json_says_the_report() {
 fn the_report_has_the_name_the_command_and_the_budget() {
     let directory = Directory::new("report-file");
     let path = directory.file("r.json");
-    let run = said(plain(["--name", "job", "--dram", "64M", "--shares", "7", "--report"]).arg(&path).args(["--", "true", "x"]));
+    let run = said(
+        plain(["--name", "job", "--dram", "64M", "--shares", "7", "--report"]).arg(&path).args(["--", "true", "x"]),
+    );
     assert_eq!(run.code, 0);
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(report["space"], "job");

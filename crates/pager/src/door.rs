@@ -23,10 +23,6 @@ pub enum Note {
     Mapped { start: usize, end: usize },
     /// This range is no longer what it was.
     Unmapped { start: usize, end: usize },
-    /// The contents of this range are about to be given away (only where the kernel's own message cannot be used).
-    Discarded { start: usize, end: usize },
-    /// This range is one mapping for the program and must be one for the kernel: arm all of it.
-    Unify { start: usize, end: usize },
     /// A fork follows: make ready a member for the child. Answer: its number plus one, 0 when there is none.
     ForkPrepare,
     /// The fork is over in the parent.
@@ -107,8 +103,6 @@ impl Door {
             Note::Unmapped { start, end } => (1, start, end),
             Note::ForkPrepare => (2, 0, 0),
             Note::ForkDone => (3, 0, 0),
-            Note::Discarded { start, end } => (4, start, end),
-            Note::Unify { start, end } => (5, start, end),
         };
         let slot = &self.notes[(head % NOTES_MAX) as usize];
         slot[0].store(kind, Ordering::Relaxed);
@@ -143,9 +137,7 @@ impl Door {
             }
             1 => Note::Unmapped { start, end },
             2 => Note::ForkPrepare,
-            3 => Note::ForkDone,
-            4 => Note::Discarded { start, end },
-            _ => Note::Unify { start, end },
+            _ => Note::ForkDone,
         };
         self.tail.store(tail + 1, Ordering::Release);
         Some(note)

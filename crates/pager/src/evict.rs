@@ -4,7 +4,7 @@ use crate::monitor::{Monitor, Parking};
 use crate::save::save_frames;
 use memvisor_core::replace::{Judged, Replacement, Verdict};
 use memvisor_core::{Frame, PAGE_BYTES, Page, PageCell, PageIndex, RUN_PAGES, Saver, SlotRef};
-use memvisor_sys::{Errno, process, uffd};
+use memvisor_sys::{Errno, uffd};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Runs looked at in one go before the monitor listens again.
@@ -44,7 +44,11 @@ impl Monitor {
             fruitless += 1;
             if fruitless > RUNS_PER_TURN {
                 self.block.over_target().fetch_add(1, Relaxed);
-                self.header.store_full().store(1, Relaxed);
+                // Nothing can leave. If that is because no store takes more, the program must not get more.
+                let refusals = self.header.refusals().load(Relaxed);
+                if std::mem::replace(&mut self.refusals_seen, refusals) != refusals {
+                    self.header.store_full().store(1, Relaxed);
+                }
                 return false;
             }
         }
@@ -144,7 +148,22 @@ impl Monitor {
                 }
             }
         }
+        if done == 0 && refused == Some(Errno::EINVAL) {
+            return self.park_one_by_one(first, count, cold, frame);
+        }
         self.end_parking(first, count, cold, frame, done, refused)
+    }
+
+    /// The pages are not all of one mapping, or not of one that may be written: such cannot be moved, but copied.
+    fn park_one_by_one(&mut self, first: PageIndex, count: usize, cold: u16, frame: Frame) -> u32 {
+        self.end_parking(first, count, cold, frame, 0, Some(Errno::EAGAIN));
+        let pages = (0..count).filter(|at| cold & 1 << at != 0);
+        pages
+            .map(|at| {
+                let page = PageIndex(first.0 + at as u32);
+                if count == 1 { self.park_by_copy(page, 1, 1) } else { self.park_by_move(page, 1, 1) }
+            })
+            .sum()
     }
 
     /// Makes the cold pages from the `from`-th on this process's own again after a fork. Only pages that are present are
@@ -215,7 +234,7 @@ impl Monitor {
         parked
     }
 
-    /// Kernels without MOVE: nobody can write while the copy is made, and what is written after the drop faults.
+    /// Where pages cannot be moved: nobody can write while the copy is made, and what is written after the drop faults.
     fn park_by_copy(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
         if !self.room_for(count as u64) {
             return 0;
@@ -242,13 +261,20 @@ impl Monitor {
             return true;
         }
         let address = from + at * PAGE_BYTES;
-        let page = self.buffer.page_mut(0);
-        let read = process::read_from(process::getpid(), &[(address, PAGE_BYTES)], page);
-        if read != Ok(PAGE_BYTES) {
+        // A hole would fault, and this thread would wait for itself.
+        if self.pagemap.present(address) != Ok(true)
+            || self.memory.pread_exact(self.buffer.page_mut(0), address as u64).is_err()
+        {
             return false;
         }
-        self.staging.write(Frame(frame.0 + at as u32), page);
-        memvisor_sys::memory::drop_pages(address, PAGE_BYTES).is_ok()
+        let place = self.staging.address(Frame(frame.0 + at as u32));
+        if self.staging_uffd.copy(place, self.buffer.as_ptr(), PAGE_BYTES, 0).is_err() {
+            return false;
+        }
+        if self.drop_program_pages(address, PAGE_BYTES) {
+            return true;
+        }
+        memvisor_sys::memory::drop_pages(place, PAGE_BYTES).is_err()
     }
 
     /// Whether `count` frames are free in one piece; frees, waits and saves until they are.
@@ -330,11 +356,7 @@ impl Monitor {
         let count = (frames - u64::from(first.0)).min(RUN_PAGES as u64);
         let range = (0..count as u32).map(|at| Frame(first.0 + at));
         let staging = &self.staging;
-        let read = |frames: &[Frame], out: &mut [u8]| {
-            let (pages, _) = out.as_chunks_mut::<PAGE_BYTES>();
-            frames.iter().zip(pages).for_each(|(frame, page)| staging.read(*frame, page));
-            frames.len()
-        };
+        let read = |frames: &[Frame], out: &mut [u8]| staging.read(frames, out);
         let saved =
             save_frames(&self.space, self.me, range, Saver::Pager, &mut self.stores, &mut self.save_buffers, read);
         self.block.self_saves().fetch_add(u64::from(saved), Relaxed);

@@ -63,11 +63,9 @@ impl Monitor {
         }
         match self.put(at, self.zeros.as_ptr(), PAGE_BYTES) {
             Placed::Done => self.block.first_touches().fetch_add(1, Relaxed),
-            Placed::Occupied => {
-                self.wake(at);
-                0
-            }
-            Placed::Later | Placed::Gone => {
+            // What is there still is what the program is giving away at this moment: it goes without a word, so it must
+            // not be taken for contents.
+            Placed::Occupied | Placed::Later | Placed::Gone => {
                 cell.apply(|word| word.load_undone(ticket, 0));
                 return self.wake(at);
             }
@@ -217,7 +215,11 @@ impl Monitor {
     /// Serves a page whose frame a saver may be reading: by a copy, so that the saver reads on undisturbed. The copy goes
     /// in first and the word follows, so whatever the saver does between is seen.
     pub(crate) fn copy_back(&mut self, page: PageIndex, at: usize, cell: PageCell<'_>, frame: Frame) {
-        self.staging.read(frame, self.buffer.page_mut(0));
+        if self.staging.read(&[frame], self.buffer.page_mut(0)) == 0 {
+            self.block.holes().fetch_add(1, Relaxed);
+            self.discard(page);
+            return self.wake(at);
+        }
         match self.put(at, self.buffer.as_ptr(), PAGE_BYTES) {
             Placed::Done => {}
             Placed::Occupied | Placed::Later | Placed::Gone => return self.wake(at),

@@ -172,10 +172,7 @@ impl Monitor {
     }
 
     fn inherit_stretch(&mut self, start: usize, end: usize) -> Result<(), Errno> {
-        let modes = match self.parking {
-            crate::monitor::Parking::Move => uffd::REGISTER_MISSING,
-            crate::monitor::Parking::Copy => uffd::REGISTER_MISSING | uffd::REGISTER_WP,
-        };
+        let modes = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
         for (from, to) in self.anonymous_in(start, end) {
             self.uffd.register(from, to - from, modes)?;
             self.regions.set_armed(from, to);

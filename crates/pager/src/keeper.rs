@@ -4,8 +4,9 @@
 //! it runs it is the only one that compacts, sinks pages to the log and gives back what dead members held.
 
 use crate::save::{SaveBuffers, save_frames};
+use crate::staging::read_frames;
 use crate::space::{MemberIndex, Space};
-use memvisor_core::{Frame, PAGE_BYTES, Saver};
+use memvisor_core::{Frame, Saver};
 use memvisor_proto::space::{MEMBERS_MAX, member_state};
 use crate::stores::Stores;
 use memvisor_sys::file::Fd;
@@ -35,6 +36,9 @@ pub fn ring(space: &Space) {
 /// Hears of members that are gone, before their counters are.
 pub type OnLeave = Box<dyn FnMut(MemberIndex) + Send>;
 
+/// How much memory the space's file takes now, in bytes.
+pub type FileBytes = Box<dyn Fn() -> u64 + Send>;
+
 /// A running keeper.
 pub struct KeeperHandle {
     space: Space,
@@ -60,6 +64,7 @@ pub struct Keeper {
     buffers: SaveBuffers,
     watched: Vec<Option<Fd>>,
     on_leave: OnLeave,
+    file_bytes: FileBytes,
     cared_ns: u64,
 }
 
@@ -68,13 +73,13 @@ impl Keeper {
     ///
     /// # Errors
     /// When the thread or its buffers cannot be had.
-    pub fn start(space: Space, stores: Stores, on_leave: OnLeave) -> std::io::Result<KeeperHandle> {
+    pub fn start(space: Space, stores: Stores, on_leave: OnLeave, file_bytes: FileBytes) -> std::io::Result<KeeperHandle> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let buffers = SaveBuffers::new().map_err(|errno| std::io::Error::from_raw_os_error(errno.0))?;
         let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
             let watched = (0..MEMBERS_MAX).map(|_| None).collect();
-            Keeper { space, stores, buffers, watched, on_leave, cared_ns: 0 }.run(&seen);
+            Keeper { space, stores, buffers, watched, on_leave, file_bytes, cared_ns: 0 }.run(&seen);
         })?;
         Ok(KeeperHandle { space, stop, thread: Some(thread) })
     }
@@ -161,14 +166,18 @@ impl Keeper {
             match block.state().load(Acquire) {
                 member_state::LIVE if self.watched[at].is_none() => self.watch(member),
                 member_state::LIVE | member_state::DEAD if self.is_gone(member) => self.bury(member),
-                member_state::JOINING if now.saturating_sub(block.joined_ns().load(Relaxed)) > JOINING_NS => {
-                    self.bury(member);
-                }
+                member_state::JOINING if self.never_came(member, now) => self.bury(member),
+                // Blocks are taken from the front: behind one that never was taken there are none.
+                member_state::FREE if block.joined_ns().load(Relaxed) == 0 => break,
                 _ => {}
             }
         }
         self.space.header().members().store(self.live().count() as u64, Relaxed);
         self.tidy();
+        // Whatever of the file is not compressed pages is tables, and charged too.
+        let header = self.space.header();
+        let tables = (self.file_bytes)().saturating_sub(header.ram_bytes().load(Relaxed));
+        header.meta_bytes().store(tables, Relaxed);
     }
 
     fn watch(&mut self, member: MemberIndex) {
@@ -179,6 +188,15 @@ impl Keeper {
                 self.watched[member.0] = Some(pidfd);
             }
             _ => self.bury(member),
+        }
+    }
+
+    /// Whether a block was taken by a process that died before it could say that it runs.
+    fn never_came(&self, member: MemberIndex, now: u64) -> bool {
+        let block = self.space.member(member);
+        match block.pid().load(Relaxed) {
+            0 => now.saturating_sub(block.joined_ns().load(Relaxed)) > JOINING_NS,
+            pid => process::start_ticks(pid as u32) != Ok(block.start_ticks().load(Relaxed)),
         }
     }
 
@@ -200,20 +218,13 @@ impl Keeper {
     }
 }
 
-/// Reads frames of another process in one call. Gives how many were read whole, in order.
-fn read_frames(pid: u32, base: usize, frames: &[Frame], out: &mut [u8]) -> usize {
-    let mut ranges = [(0usize, 0usize); crate::save::BATCH];
-    for (range, frame) in ranges.iter_mut().zip(frames) {
-        *range = (base + frame.0 as usize * PAGE_BYTES, PAGE_BYTES);
-    }
-    process::read_from(pid, &ranges[..frames.len()], out).unwrap_or(0) / PAGE_BYTES
-}
-
 /// Marks the earlier image of this process as gone: an exec has ended it.
 pub fn leave_behind(space: &Space, pid: u32) {
     for (_, block) in space.members() {
         if block.pid().load(Relaxed) == u64::from(pid) {
-            let _ = block.state().compare_exchange(member_state::LIVE, member_state::DEAD, AcqRel, Relaxed);
+            for state in [member_state::LIVE, member_state::JOINING] {
+                let _ = block.state().compare_exchange(state, member_state::DEAD, AcqRel, Relaxed);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the program does to its address space: maps, unmaps, moves and gives away; and how its memory is armed.
 
 use crate::door::Note;
-use crate::monitor::{Monitor, Parking};
+use crate::monitor::Monitor;
 use crate::regions::{Arming, Piece};
 use memvisor_core::replace::{Fill, Replacement};
 use memvisor_core::{PAGE_BYTES, Page, PageIndex, PageWord, RunIndex, SlotRef, WINDOW_BYTES, WINDOW_RUNS};
@@ -20,8 +20,6 @@ impl Monitor {
             match note {
                 Note::Mapped { start, end } => self.mapped(start, end),
                 Note::Unmapped { start, end } => self.unmapped(start, end),
-                Note::Discarded { start, end } => self.removed(start, end),
-                Note::Unify { start, end } => self.unify(start, end),
                 Note::ForkPrepare => {
                     let child = self.prepare_fork();
                     self.door.set_answer(child.map_or(0, |member| member.0 as u64 + 1));
@@ -152,13 +150,6 @@ impl Monitor {
         }
     }
 
-    /// Arms all of a mapping of which a part is armed.
-    fn unify(&mut self, start: usize, end: usize) {
-        if self.regions.iter_in(start, end).any(|piece| piece.arming == Arming::Armed) {
-            self.arm(start, end);
-        }
-    }
-
     /// Arms plain memory until some DRAM is found to be free, or there is no plain memory left.
     pub(crate) fn arm_some(&mut self) -> bool {
         let Some(piece) = self.regions.unarmed_from(self.arm_next) else { return false };
@@ -210,10 +201,7 @@ impl Monitor {
     }
 
     fn arm_mapping(&mut self, start: usize, end: usize) {
-        let modes = match self.parking {
-            Parking::Move => uffd::REGISTER_MISSING,
-            Parking::Copy => uffd::REGISTER_MISSING | uffd::REGISTER_WP,
-        };
+        let modes = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
         if !self.make_windows(start, end) {
             return;
         }

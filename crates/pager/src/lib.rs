@@ -8,6 +8,7 @@
 
 mod ahead;
 mod door;
+mod drop;
 mod evict;
 mod fault;
 mod follow;
@@ -27,7 +28,8 @@ mod watch;
 mod windows;
 
 pub use door::{Door, Note};
-pub use keeper::{Keeper, KeeperHandle, OnLeave, leave_behind};
+pub use drop::SpawnThread;
+pub use keeper::{FileBytes, Keeper, KeeperHandle, OnLeave, leave_behind};
 pub use monitor::{Monitor, SetupError, Start};
 pub use stores::Stores;
 pub use space::{MemberIndex, Space};

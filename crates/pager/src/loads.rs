@@ -106,9 +106,10 @@ impl Monitor {
         if !self.space.page(page).swap(word, next) {
             return false;
         }
-        let begun = self.loads.begin(Load { page, slot, ticket, evicted: word.stamp(), tries: 1 });
+        let evicted = word.stamp();
+        let begun = self.loads.begin(Load { page, slot, ticket, evicted, tries: 1 });
         if !begun {
-            self.space.page(page).apply(|word| word.load_undone(ticket, next.stamp()));
+            self.space.page(page).apply(|word| word.load_undone(ticket, evicted));
         }
         begun
     }

@@ -8,6 +8,7 @@
 
 use crate::ahead::AHEAD_PAGES_MAX;
 use crate::door::Door;
+use crate::drop::{Dropper, SpawnThread};
 use crate::follow::Follow;
 use crate::fork::Nascent;
 use crate::loads::Loads;
@@ -17,13 +18,13 @@ use crate::space::{MemberIndex, Space};
 use crate::staging::Staging;
 use crate::watch::KeeperWatch;
 use crate::windows::WindowMap;
-use memvisor_core::prefetch::Streams;
+use memvisor_core::prefetch::{Ahead, Streams};
 use memvisor_core::replace::{Replacement, S3Fifo};
 use memvisor_core::{PAGE_BYTES, PageIndex, SlotRef};
 use memvisor_proto::space::{member_state, option};
 use memvisor_proto::{Header, Member};
 use crate::stores::Stores;
-use memvisor_sys::file::AlignedBuffer;
+use memvisor_sys::file::{self, AlignedBuffer, Fd};
 use memvisor_sys::memory::Staging as StagingArea;
 use memvisor_sys::pagemap::Pagemap;
 use memvisor_sys::poll::PollFd;
@@ -80,6 +81,15 @@ pub struct Monitor {
     pub(crate) keeper: KeeperWatch,
     pub(crate) follow: Follow,
     pub(crate) ticket: u16,
+    /// Pages that a walk in steps will want next.
+    pub(crate) stepping: Ahead,
+    pub(crate) refusals_seen: u64,
+    /// The process's own memory, to read what the program itself may not.
+    pub(crate) memory: Fd,
+    pub(crate) dropper: Dropper,
+    pub(crate) spawn: SpawnThread,
+    /// Messages that were read while waiting for another.
+    pub(crate) deferred: Vec<Message>,
     pub(crate) turns: u32,
     pub(crate) ticked_ns: u64,
     pub(crate) nascent: Option<Nascent>,
@@ -113,6 +123,8 @@ pub struct Start {
     pub stores: Stores,
     /// Process id of the keeper.
     pub keeper_pid: u32,
+    /// How to start a thread.
+    pub spawn: SpawnThread,
 }
 
 impl Monitor {
@@ -121,16 +133,20 @@ impl Monitor {
     /// # Errors
     /// When the kernel refuses what is needed; the program can then only run unmanaged.
     pub fn new(start: Start) -> Result<Self, SetupError> {
-        let Start { space, me, door, stores, keeper_pid } = start;
+        let Start { space, me, door, stores, keeper_pid, spawn } = start;
         let step = |step| move |cause| SetupError { step, cause };
         let (header, block) = (space.header(), space.member(me));
         let available = Uffd::available_features().map_err(step("asking userfaultfd for its features"))?;
         let can_move = available & uffd::FEATURE_MOVE != 0 && !space.has_option(option::WITHOUT_MOVE);
         let parking = if can_move { Parking::Move } else { Parking::Copy };
-        let events = uffd::FEATURE_EVENT_UNMAP | uffd::FEATURE_EVENT_REMAP | uffd::FEATURE_THREAD_ID;
+        let events = uffd::FEATURE_EVENT_UNMAP
+            | uffd::FEATURE_EVENT_REMAP
+            | uffd::FEATURE_EVENT_REMOVE
+            | uffd::FEATURE_THREAD_ID
+            | uffd::FEATURE_PAGEFAULT_FLAG_WP;
         let (for_program, for_staging) = match parking {
-            Parking::Move => (events | uffd::FEATURE_MOVE | uffd::FEATURE_EVENT_REMOVE, uffd::FEATURE_MOVE | uffd::FEATURE_SIGBUS),
-            Parking::Copy => (events | uffd::FEATURE_PAGEFAULT_FLAG_WP, 0),
+            Parking::Move => (events | uffd::FEATURE_MOVE, uffd::FEATURE_MOVE | uffd::FEATURE_SIGBUS),
+            Parking::Copy => (events, uffd::FEATURE_SIGBUS),
         };
         let poison = available & uffd::FEATURE_POISON;
         let uffd = Uffd::open(for_program | poison).map_err(step("opening a userfaultfd"))?;
@@ -139,11 +155,11 @@ impl Monitor {
         let target_pages = header.target_bytes().load(Relaxed) / PAGE_BYTES as u64;
         let frames = Staging::frames_for(target_pages);
         let area = StagingArea::new(frames as u32).map_err(step("mapping the staging area"))?;
-        if parking == Parking::Move {
-            staging_uffd
-                .register(area.base(), frames as usize * PAGE_BYTES, uffd::REGISTER_MISSING)
-                .map_err(step("registering the staging area"))?;
-        }
+        staging_uffd
+            .register(area.base(), frames as usize * PAGE_BYTES, uffd::REGISTER_MISSING)
+            .map_err(step("registering the staging area"))?;
+        let memory = file::open(c"/proc/self/mem", file::O_RDONLY | file::O_CLOEXEC, 0);
+        let memory = memory.map_err(step("opening the process's own memory"))?;
         let buffer = AlignedBuffer::new(AHEAD_PAGES_MAX * PAGE_BYTES).map_err(step("mapping a buffer"))?;
         let zeros = AlignedBuffer::new(AHEAD_PAGES_MAX * PAGE_BYTES).map_err(step("mapping a buffer"))?;
         let save_buffers = SaveBuffers::new().map_err(step("mapping buffers for saving"))?;
@@ -176,6 +192,12 @@ impl Monitor {
             keeper: KeeperWatch::new(keeper_pid),
             follow: Follow::new(),
             ticket: 0,
+            stepping: Ahead::NONE,
+            refusals_seen: 0,
+            memory,
+            dropper: Dropper::default(),
+            spawn,
+            deferred: Vec::with_capacity(4 * BATCH),
             turns: 0,
             ticked_ns: 0,
             nascent: None,
@@ -216,14 +238,30 @@ impl Monitor {
         let horizon = self.door.head();
         let count = self.uffd.read(messages).unwrap_or(0);
         self.read_notes(horizon);
+        let read = messages.messages();
+        self.hear(read);
+        while !self.deferred.is_empty() {
+            let deferred = std::mem::replace(&mut self.deferred, Vec::with_capacity(4 * BATCH));
+            self.hear(deferred.into_iter());
+        }
+        self.finish_loads();
+        if count > 0 {
+            self.read_notes(self.door.head());
+        }
+        self.make_room();
+    }
+
+    /// Acts on messages: first on what says that memory changed, then on the faults among them.
+    fn hear(&mut self, messages: impl Iterator<Item = Message>) {
         let mut faults = [(0usize, false, 0u32); BATCH];
         let mut pending = 0;
-        for message in messages.messages() {
+        for message in messages {
             match message {
-                Message::Fault { address, write_protect, thread, .. } => {
+                Message::Fault { address, write_protect, thread, .. } if pending < BATCH => {
                     faults[pending] = (address, write_protect, thread);
                     pending += 1;
                 }
+                Message::Fault { .. } => self.deferred.push(message),
                 Message::Remove { start, end } => self.removed(start, end),
                 Message::Unmap { start, end } => self.unmapped(start, end),
                 Message::Remap { from, to, len } => self.remapped(from, to, len),
@@ -238,13 +276,9 @@ impl Monitor {
             }
             self.serve(address, write_protect);
             self.count_service(clock::now_ns().saturating_sub(begun));
+            self.step_ahead();
             self.follow.fault_of(thread, &self.block);
         }
-        self.finish_loads();
-        if count > 0 {
-            self.read_notes(self.door.head());
-        }
-        self.make_room();
     }
 
     fn count_service(&mut self, ns: u64) {

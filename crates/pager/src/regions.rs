@@ -99,11 +99,6 @@ impl Regions {
         self.pieces.iter().map(|(&start, &(end, arming))| Piece { start, end, arming })
     }
 
-    /// The pieces that overlap `start..end`.
-    pub fn iter_in(&self, start: usize, end: usize) -> impl Iterator<Item = Piece> + '_ {
-        self.iter().filter(move |piece| piece.start < end && piece.end > start)
-    }
-
     fn next_overlap(&self, start: usize, end: usize) -> Option<Piece> {
         if let Some((&from, &(to, arming))) = self.pieces.range(..=start).next_back()
             && to > start

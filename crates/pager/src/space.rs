@@ -72,8 +72,14 @@ impl Space {
         Member(self.map.words(Layout::MEMBERS + member.0 * Member::WORDS * WORD, Member::WORDS))
     }
 
-    /// Every member block, with its number.
+    /// Every member block that was ever taken, with its number. Blocks are taken from the front.
     pub fn members(&self) -> impl Iterator<Item = (MemberIndex, Member<'static>)> + '_ {
+        self.blocks().take_while(|(_, block)| {
+            block.state().load(Ordering::Acquire) != member_state::FREE || block.joined_ns().load(Ordering::Relaxed) != 0
+        })
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = (MemberIndex, Member<'static>)> + '_ {
         (0..MEMBERS_MAX).map(|at| (MemberIndex(at), self.member(MemberIndex(at))))
     }
 
@@ -156,7 +162,7 @@ impl Space {
 
     /// Takes a free member block. `None` when the space is full.
     pub fn take_member(&self) -> Option<MemberIndex> {
-        let (at, block) = self.members().find(|(_, block)| {
+        let (at, block) = self.blocks().find(|(_, block)| {
             block
                 .state()
                 .compare_exchange(member_state::FREE, member_state::JOINING, Ordering::AcqRel, Ordering::Relaxed)
@@ -186,11 +192,6 @@ impl Space {
         }
         let log = word(header.log_pages()).saturating_sub(word(header.log_used_pages())) * memvisor_core::PAGE_BYTES as u64;
         bytes > word(header.target_bytes()) + word(header.ram_limit_bytes()) * COMPRESSION_AT_BEST + log
-    }
-
-    /// Whether pages are moved out whole, so that the kernel itself reports what a program gives away.
-    pub fn has_move(&self) -> bool {
-        !self.has_option(memvisor_proto::space::option::WITHOUT_MOVE)
     }
 
     /// Whether an option of the run is set.

@@ -15,6 +15,7 @@ use memvisor_core::{Frame, PAGE_BYTES, PageIndex, RUN_PAGES, SlotRef};
 use memvisor_proto::Member;
 use memvisor_proto::space::FRAMES_MAX;
 use memvisor_sys::memory::Staging as StagingArea;
+use memvisor_sys::process;
 use std::sync::atomic::Ordering;
 
 /// The smallest ring: four runs.
@@ -32,6 +33,15 @@ pub struct Staging {
     freed: u64,
     dropped: u64,
     holds: Box<[bool]>,
+}
+
+/// Reads frames of the staging area at `base` of a process by one call. Gives how many were read whole, in order.
+pub(crate) fn read_frames(pid: u32, base: usize, frames: &[Frame], out: &mut [u8]) -> usize {
+    let mut ranges = [(0usize, 0usize); crate::save::BATCH];
+    for (range, frame) in ranges.iter_mut().zip(frames) {
+        *range = (base + frame.0 as usize * PAGE_BYTES, PAGE_BYTES);
+    }
+    process::read_from(pid, &ranges[..frames.len()], out).unwrap_or(0) / PAGE_BYTES
 }
 
 impl Staging {
@@ -71,14 +81,10 @@ impl Staging {
         self.area.base() + frame.0 as usize * PAGE_BYTES
     }
 
-    /// Reads a frame that holds a page.
-    pub fn read(&self, frame: Frame, out: &mut [u8; PAGE_BYTES]) {
-        self.area.read_frame(frame.0, out);
-    }
-
-    /// Fills a frame by copying, where pages cannot be moved.
-    pub fn write(&self, frame: Frame, page: &[u8; PAGE_BYTES]) {
-        self.area.write_frame(frame.0, page);
+    /// Copies frames into `out`, one after the other. Gives how many were read whole: an empty one ends it. Through the
+    /// kernel, because a touch of an empty frame would be a SIGBUS.
+    pub fn read(&self, frames: &[Frame], out: &mut [u8]) -> usize {
+        read_frames(process::getpid(), self.area.base(), frames, out)
     }
 
     /// The table entry of a frame.

@@ -192,7 +192,7 @@ mod tests {
             header.encode(&entries, &mut page);
             assert_eq!(SegmentHeader::decode(&page), Ok(header));
             for number in 0..SEGMENT_PAGES {
-                let expected = (number < pages).then(|| entries[number]);
+                let expected = entries.get(number).filter(|_| number < pages).copied();
                 assert_eq!(header.entry(&page, number), expected, "{number}");
             }
         }

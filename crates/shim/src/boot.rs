@@ -111,7 +111,7 @@ fn become_member(space: Space, member: MemberIndex) -> Result<(), String> {
     MEMBER.store(member.0 as u64 + 1, Ordering::Release);
     MONITOR.store(WAITING, Ordering::Release);
     door::open(space);
-    start_thread(monitor_main)?;
+    start_thread(Box::new(monitor_main))?;
     while MONITOR.load(Ordering::Acquire) == WAITING {
         let _ = FutexWord(&MONITOR).wait(WAITING as u32, None);
     }
@@ -141,23 +141,40 @@ unsafe extern "C" {
 struct Attributes([u8; 128]);
 const PTHREAD_CREATE_DETACHED: c_int = 1;
 
-fn start_thread(main: extern "C" fn(*mut c_void) -> *mut c_void) -> Result<(), String> {
+/// What a thread of ours does.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Starts a thread of ours: it takes no signals and none of its memory is managed.
+fn start_thread(work: Work) -> Result<(), String> {
     let saved = thread::block_all_signals();
     let mut attributes = Attributes([0; 128]);
     let (mut id, at) = (0usize, (&raw mut attributes).cast::<c_void>());
-    // SAFETY: the attributes are initialised first and live through the calls.
+    let argument = Box::into_raw(Box::new(work)).cast::<c_void>();
+    // SAFETY: the attributes are initialised first and live through the calls; the thread takes the argument over.
     let answer = unsafe {
         pthread_attr_init(at);
         pthread_attr_setstacksize(at, STACK_BYTES);
         pthread_attr_setdetachstate(at, PTHREAD_CREATE_DETACHED);
-        heap::plainly(|| pthread_create(&raw mut id, at, main, null_mut()))
+        heap::plainly(|| pthread_create(&raw mut id, at, thread_main, argument))
     };
     thread::restore(saved);
-    if answer == 0 { Ok(()) } else { Err(format!("no thread can be started for its monitor (error {answer})")) }
+    if answer == 0 {
+        return Ok(());
+    }
+    // SAFETY: no thread was started, so the argument is still ours.
+    drop(unsafe { Box::from_raw(argument.cast::<Work>()) });
+    Err(format!("no thread can be started for its monitor (error {answer})"))
 }
 
-extern "C" fn monitor_main(_: *mut c_void) -> *mut c_void {
+extern "C" fn thread_main(argument: *mut c_void) -> *mut c_void {
     heap::stay_plain();
+    // SAFETY: `start_thread` made the argument and gave it to this thread alone.
+    let work = unsafe { Box::from_raw(argument.cast::<Work>()) };
+    work();
+    null_mut()
+}
+
+fn monitor_main() {
     match monitor() {
         Ok(monitor) => {
             announce(READY);
@@ -166,7 +183,6 @@ extern "C" fn monitor_main(_: *mut c_void) -> *mut c_void {
         Err(reason) => {
             say::line(format_args!("process {}: {reason}", process::getpid()));
             announce(FAILED);
-            null_mut()
         }
     }
 }
@@ -186,7 +202,7 @@ fn monitor() -> Result<Monitor, String> {
     let me = MemberIndex(MEMBER.load(Ordering::Acquire) as usize - 1);
     let log: Option<&CStr> = log.as_deref();
     let stores = Stores::attach(space.map(), log).map_err(|error| format!("its stores cannot be opened: {error}"))?;
-    let start = Start { space, me, door: &door::DOOR, stores, keeper_pid: keeper };
+    let start = Start { space, me, door: &door::DOOR, stores, keeper_pid: keeper, spawn: |work| start_thread(work).is_ok() };
     let mut monitor = Monitor::new(start).map_err(|error| error.to_string())?;
     if forks::is_child() {
         monitor.inherit().map_err(|errno| format!("memory of its parent cannot be registered ({errno})"))?;

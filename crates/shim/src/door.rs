@@ -75,10 +75,6 @@ impl Turn {
         }
     }
 
-    /// Waits until the monitor has read every note.
-    pub fn ring(&self) {
-        ring();
-    }
 }
 
 impl Drop for Turn {
@@ -122,11 +118,6 @@ pub fn refuses(len: usize) -> bool {
     SPACE.get().is_some_and(|space| is_open() && space.refuses(len as u64))
 }
 
-/// Whether the kernel itself tells the monitor what is given away.
-pub fn kernel_tells_of_discards() -> bool {
-    SPACE.get().is_none_or(|space| space.has_move())
-}
-
 /// The heap took `len` bytes at `addr` into use: fresh private anonymous memory, readable and writable, of which
 /// nothing was touched yet. Called by the thread that wants the memory, with jemalloc's growth lock held, so it must
 /// not allocate from the program's heap. `false` refuses: the allocation fails as malloc does without memory.
@@ -138,16 +129,6 @@ pub fn heap_grew(addr: usize, len: usize) -> bool {
     let turn = Turn::take();
     turn.mapped(addr, addr + len);
     true
-}
-
-/// The contents of `len` bytes at `addr` are about to be given away (MADV_DONTNEED): the next touch finds zeros. The
-/// range stays the heap's and is not announced again when it is reused.
-pub fn heap_drops(addr: usize, len: usize) {
-    if is_open() && !kernel_tells_of_discards() {
-        let turn = Turn::take();
-        turn.leave(Note::Discarded { start: addr, end: addr + len });
-        turn.ring();
-    }
 }
 
 /// Takes the turn of a thread that forks and keeps it; `saved` is its signal mask.

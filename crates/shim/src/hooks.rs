@@ -8,7 +8,8 @@ use crate::door::{self, Turn};
 use crate::inward::set_errno;
 use crate::raw;
 use core::ffi::{c_int, c_void};
-use linux_raw_sys::errno::ENOMEM;
+use crate::pieces;
+use linux_raw_sys::errno::{EFAULT, ENOMEM};
 use linux_raw_sys::general as kernel;
 use memvisor_pager::Note;
 
@@ -133,16 +134,8 @@ unsafe extern "C" fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_
         return status(advise(advice));
     }
     // MADV_FREE allows the kernel to do it at once; done later, it would go unseen.
-    let advice = if advice == kernel::MADV_FREE { kernel::MADV_DONTNEED } else { advice };
-    if door::kernel_tells_of_discards() {
-        return status(advise(advice));
-    }
-    let turn = Turn::take();
-    turn.leave(Note::Discarded { start, end: start + pages(len) });
-    turn.ring();
-    let result = advise(advice);
-    drop(turn);
-    status(result)
+    // The kernel itself tells the monitor, and lets this thread wait until it has heard.
+    status(advise(if advice == kernel::MADV_FREE { kernel::MADV_DONTNEED } else { advice }))
 }
 
 #[unsafe(no_mangle)]
@@ -164,10 +157,10 @@ unsafe extern "C" fn mremap(
         return pointer(-(ENOMEM as isize));
     }
     let turn = Turn::take();
-    // The kernel moves one mapping only, and arming a part of one has split it.
-    turn.leave(Note::Unify { start, end: start + pages(old_len) });
-    turn.ring();
-    let result = remap();
+    let mut result = remap();
+    if result == -(EFAULT as isize) {
+        result = pieces::remap(start, old_len, new_len, flags as u32, target);
+    }
     if result >= 0 {
         let now = result as usize;
         door::touch(now, pages(new_len));

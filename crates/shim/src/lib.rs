@@ -11,5 +11,6 @@ mod jemalloc_api;
 mod lane;
 mod linker;
 mod malloc;
+mod pieces;
 mod raw;
 mod region;

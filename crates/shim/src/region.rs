@@ -66,7 +66,6 @@ fn try_grow(len: usize, align: usize) -> Option<usize> {
 /// # Safety
 /// The piece must come from [`grow`] and nothing in it may be in use.
 pub unsafe fn drop_contents(addr: usize, len: usize) -> bool {
-    door::heap_drops(addr, len);
     // SAFETY: the caller owns the piece and what is in it.
     unsafe { memory::advise(addr, len, MADV_DONTNEED) }.is_ok()
 }

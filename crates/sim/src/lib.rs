@@ -1,7 +1,7 @@
 //! Invented memory, real policy: replays traces of page touches against the code that the pager runs.
 //!
 //! [`trace`] makes the touches, [`replay()`] drives page words and a replacement policy of `memvisor-core` as a pager
-//! would, [`reference`] says what plain FIFO, LRU and the best possible replacement do with the same touches, and
+//! would, [`mod@reference`] says what plain FIFO, LRU and the best possible replacement do with the same touches, and
 //! [`table`] puts them side by side. No clock, no randomness but the seeds: the same input gives the same numbers.
 #![forbid(unsafe_code)]
 

@@ -19,7 +19,7 @@ impl Random {
 
     /// A number in `0..below`.
     pub fn below(&mut self, below: u32) -> u32 {
-        ((self.bits() >> 32) * u64::from(below) >> 32) as u32
+        (((self.bits() >> 32) * u64::from(below)) >> 32) as u32
     }
 
     /// A number in `0.0..1.0`.

@@ -18,9 +18,9 @@ mod moves;
 pub mod ram;
 pub mod tiers;
 
+pub use log::LogStore;
 pub use memvisor_core::SlotRef;
 pub use memvisor_sys::Errno;
-pub use log::LogStore;
 pub use ram::RamStore;
 pub use tiers::Tiers;
 

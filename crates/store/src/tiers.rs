@@ -140,13 +140,7 @@ impl Tiers {
             }
         }
         let moved = transfer.finish();
-        Sunk {
-            words: moved.words,
-            pages: moved.pages,
-            unreadable: moved.unreadable,
-            is_stuck: moved.is_stuck,
-            ..sunk
-        }
+        Sunk { words: moved.words, pages: moved.pages, unreadable: moved.unreadable, is_stuck: moved.is_stuck, ..sunk }
     }
 
     /// Makes resident pages forget their copies in RAM, as long as `words_max` allows; how many did. That frees memory

@@ -92,10 +92,9 @@ fn a_run_over_pages_that_are_nobodys_tells_which_they_are() {
     log.reader.wait(|done| {
         match done.page {
             Ok(page) => assert!(*page == pages[at] && at != 5),
-            Err(error) => assert!(
-                at == 5 && matches!(error, LoadError::Lost { why: Why::BadSlot, store: "log", .. }),
-                "{error}"
-            ),
+            Err(error) => {
+                assert!(at == 5 && matches!(error, LoadError::Lost { why: Why::BadSlot, store: "log", .. }), "{error}")
+            }
         }
         at += 1;
     });

@@ -194,6 +194,8 @@ fn threads_and_compaction_lose_no_page_and_leak_no_slot() {
 #[test]
 #[ignore = "started by the test of killed processes"]
 fn a_worker_process() {
+    // It goes on for ever, so it must not outlive the test that started it, whatever that one dies of.
+    memvisor_sys::process::set_parent_death_signal(9).expect("a death signal");
     let path = std::env::var("STORE_TEST_FILE").expect("the path of the memory file");
     let number = |name: &str| std::env::var(name).expect(name).parse::<u64>().expect(name);
     let path = std::ffi::CString::new(path).unwrap();
@@ -220,8 +222,18 @@ fn a_worker_process() {
     }
 }
 
-fn start(space: &Space, store: &Tiers, worker: usize, seed: u64) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+/// A worker that does not outlive the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(space: &Space, store: &Tiers, worker: usize, seed: u64) -> Running {
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "a_worker_process"])
         .env("STORE_TEST_FILE", format!("/proc/{}/fd/{}", std::process::id(), space.file.fd()))
         .env("STORE_TEST_DATA", space.parts.data.to_string())
@@ -231,7 +243,8 @@ fn start(space: &Space, store: &Tiers, worker: usize, seed: u64) -> Child {
         .env("STORE_TEST_SEED", seed.to_string())
         .stdout(Stdio::null())
         .spawn()
-        .expect("this test program again")
+        .expect("this test program again");
+    Running(child)
 }
 
 /// Waits until the worker has gone `more` steps; false when it is dead.
@@ -262,9 +275,9 @@ fn processes_that_are_killed_at_any_instruction_cost_no_page_of_others() {
     for round in 0..24 {
         let worker = random.below(WORKERS);
         let more = if worker == 0 { 2 } else { 100 + random.next() % 300 };
-        assert!(wait_for(&space, &mut children[worker], worker, more), "worker {worker} died by itself");
-        children[worker].kill().unwrap();
-        children[worker].wait().unwrap();
+        assert!(wait_for(&space, &mut children[worker].0, worker, more), "worker {worker} died by itself");
+        children[worker].0.kill().unwrap();
+        children[worker].0.wait().unwrap();
         // What the dead one held is given back by another process, as the keeper does.
         store.recover(is_alive);
         if worker != 0 {
@@ -281,9 +294,9 @@ fn processes_that_are_killed_at_any_instruction_cost_no_page_of_others() {
         children[worker] = start(&space, &store, worker, seed + round);
     }
     for (worker, child) in children.iter_mut().enumerate() {
-        assert!(child.try_wait().unwrap().is_none(), "worker {worker} died by itself");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        assert!(child.0.try_wait().unwrap().is_none(), "worker {worker} died by itself");
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
     }
     for word in all {
         // A worker that died while it loaded had its slot still.

@@ -2,7 +2,7 @@
 
 mod suite;
 
-use memvisor_store::ram::SLAB_BYTES;
+use memvisor_store::ram::{SLAB_BYTES, Scratch};
 use memvisor_store::{LoadError, PageBytes, SaveOutcome, SlotRef, Why};
 use std::sync::atomic::{AtomicU64, Ordering};
 use suite::subjects::{Ram, ram};
@@ -114,6 +114,62 @@ fn compaction_gives_the_memory_of_sparse_slabs_back() {
     let live = model.truth.iter().flatten().count() as u64;
     assert!(after <= (live.div_ceil(62) + 1) * SLAB_BYTES as u64, "{before} {after}");
     model.check_all(&mut ram);
+}
+
+#[test]
+fn a_slab_that_is_being_emptied_takes_nothing_new() {
+    let mut ram = ram(16 << 20, u64::MAX);
+    let mut random = Random(seed());
+    let slots: Vec<_> = (0..62 * 2).map(|_| saved(&mut ram, &half_random(&mut random))).collect();
+    // The second slab is the one that new pages go to, and the sparser one.
+    slots[50..62].iter().chain(&slots[64..]).for_each(|slot| ram.store.release(*slot));
+    assert_eq!(ram.store.pick_victims(usize::MAX).objects, 2);
+    for _ in 0..40 {
+        let SlotRef::Ram(unit) = saved(&mut ram, &half_random(&mut random)) else { panic!() };
+        assert_ne!(unit as usize * 8 / SLAB_BYTES, 1);
+    }
+    ram.store.open_closed();
+    for _ in 0..62 {
+        saved(&mut ram, &half_random(&mut random));
+    }
+    assert_eq!(ram.store.bytes_used(), 3 * SLAB_BYTES as u64);
+}
+
+#[test]
+fn no_two_threads_get_the_same_bytes_while_slabs_change_their_class() {
+    let ram = ram(3 * SLAB_BYTES, u64::MAX);
+    let (store, seed) = (ram.store, seed());
+    std::thread::scope(|scope| {
+        for thread in 1..5 {
+            scope.spawn(move || {
+                let mut random = Random(seed ^ thread << 32 | 1);
+                let mut scratch = Box::new(Scratch::new());
+                let mut page = [thread as u8; 4096];
+                let mut held: Vec<(SlotRef, PageBytes)> = Vec::new();
+                for _ in 0..30_000 {
+                    let noise = [16, 400, 1000, 2500][random.below(4)];
+                    page[..noise].iter_mut().for_each(|byte| *byte = random.next() as u8);
+                    if let SaveOutcome::Saved(slot) = store.save(&mut scratch, &page, None) {
+                        held.push((slot, page));
+                    }
+                    if random.below(64) == 0 {
+                        store.punch_empty(1);
+                    }
+                    while held.len() > random.below(3) {
+                        let (slot, page) = held.swap_remove(random.below(held.len()));
+                        let mut out = [0; 4096];
+                        store.load(slot, &mut out).unwrap_or_else(|error| panic!("{error}"));
+                        assert!(out == page, "another thread wrote here");
+                        store.release(slot);
+                    }
+                }
+                held.iter().for_each(|(slot, _)| store.release(*slot));
+            });
+        }
+    });
+    store.punch_empty(usize::MAX);
+    assert_eq!(store.bytes_used(), 0);
+    assert_eq!(ram.space.file.resident_bytes().unwrap(), 4096 + store.meta_bytes_used());
 }
 
 #[test]

@@ -18,10 +18,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with exit code 1.
     pub fn new(message: impl Display) -> Self {
-        Self {
-            message: message.to_string(),
-            code: 1,
-        }
+        Self { message: message.to_string(), code: 1 }
     }
 }
 
@@ -40,20 +37,16 @@ pub struct Cargo {
 impl Cargo {
     /// The cargo that runs us, or the one on the path.
     pub fn new(tree: &Tree) -> Self {
-        let program =
-            std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-        Self {
-            program,
-            root: tree.root().to_owned(),
-        }
+        let program = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+        Self { program, root: tree.root().to_owned() }
     }
 
     /// A command line of cargo.
     pub fn command<T: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = T>) -> Command {
         let mut command = Command::new(&self.program);
         // What cargo told us about our own package is not for the packages that it builds now.
-        for (name, _) in std::env::vars()
-            .filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
         {
             command.env_remove(name);
         }
@@ -76,30 +69,18 @@ impl Cargo {
 pub fn run(command: &mut Command) -> Result<(), Failure> {
     let line = shown(command);
     println!("$ {line}");
-    let status = command
-        .status()
-        .map_err(|error| Failure::new(format!("cannot start `{line}`: {error}")))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("`{line}` ended with {status}")))
-    }
+    let status = command.status().map_err(|error| Failure::new(format!("cannot start `{line}`: {error}")))?;
+    if status.success() { Ok(()) } else { Err(Failure::new(format!("`{line}` ended with {status}"))) }
 }
 
 /// Runs `command` and gives its standard output.
 pub fn output(command: &mut Command) -> Result<String, Failure> {
     let line = shown(command);
-    let done = command
-        .output()
-        .map_err(|error| Failure::new(format!("cannot start `{line}`: {error}")))?;
+    let done = command.output().map_err(|error| Failure::new(format!("cannot start `{line}`: {error}")))?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
-    Err(Failure::new(format!(
-        "`{line}` ended with {}: {}",
-        done.status,
-        String::from_utf8_lossy(&done.stderr).trim()
-    )))
+    Err(Failure::new(format!("`{line}` ended with {}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim())))
 }
 
 /// Whether `command` runs and ends well, in silence.
@@ -115,18 +96,9 @@ pub fn succeeds(mut command: Command) -> bool {
 /// The program's name and its arguments.
 pub fn shown(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
-    let name = program
-        .file_name()
-        .unwrap_or(command.get_program())
-        .to_string_lossy()
-        .into_owned();
-    let words = command
-        .get_args()
-        .map(|word| word.to_string_lossy().into_owned());
-    std::iter::once(name)
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let name = program.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned();
+    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+    std::iter::once(name).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -136,17 +108,8 @@ mod tests {
     #[test]
     fn a_program_that_ends_badly_is_named() {
         let failure = run(Command::new("sh").args(["-c", "exit 7"])).unwrap_err();
-        assert!(
-            failure.message.contains("sh -c exit 7") && failure.message.contains('7'),
-            "{}",
-            failure.message
-        );
-        assert!(
-            output(Command::new("sh").args(["-c", "echo why >&2; exit 1"]))
-                .unwrap_err()
-                .message
-                .contains("why")
-        );
+        assert!(failure.message.contains("sh -c exit 7") && failure.message.contains('7'), "{}", failure.message);
+        assert!(output(Command::new("sh").args(["-c", "echo why >&2; exit 1"])).unwrap_err().message.contains("why"));
     }
 
     #[test]

@@ -26,16 +26,8 @@ use tree::Tree;
 
 /// Builds, checks, tests and measures memvisor.
 #[derive(Parser)]
-#[command(
-    name = "cargo x",
-    bin_name = "cargo x",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
-#[command(
-    after_help = "Exit codes: 0 well, 1 something failed, 2 wrong arguments, 3 a bench missed a goal."
-)]
+#[command(name = "cargo x", bin_name = "cargo x", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 well, 1 something failed, 2 wrong arguments, 3 a bench missed a goal.")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -87,27 +79,12 @@ fn main() -> ExitCode {
     let cargo = Cargo::new(&tree);
     let outcome = match Args::parse().command {
         Command::Check => check::all(&tree, &cargo),
-        Command::Test {
-            no_programs,
-            no_setup,
-        } => test::all(
-            &tree,
-            &cargo,
-            &test::Choice {
-                no_programs,
-                no_setup,
-            },
-        ),
-        Command::Bench {
-            names,
-            pairs,
-            quick,
-        } => programs::bench(&tree, &cargo, &names, pairs, quick),
+        Command::Test { no_programs, no_setup } => test::all(&tree, &cargo, &test::Choice { no_programs, no_setup }),
+        Command::Bench { names, pairs, quick } => programs::bench(&tree, &cargo, &names, pairs, quick),
         Command::Demo => programs::demo(&tree, &cargo),
         Command::Soak { names } => programs::soak(&tree, &cargo, &names),
         Command::Doc => check::documentation(&cargo),
-        Command::Ci => test::all(&tree, &cargo, &test::Choice::default())
-            .and_then(|()| check::all(&tree, &cargo)),
+        Command::Ci => test::all(&tree, &cargo, &test::Choice::default()).and_then(|()| check::all(&tree, &cargo)),
         Command::Setup => setup::all(&tree),
         Command::Man => programs::man(&tree, &cargo),
     };

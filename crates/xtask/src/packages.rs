@@ -13,11 +13,7 @@ pub struct Package {
 }
 
 const fn package(name: &'static str, file: &'static str, used_by: &'static str) -> Package {
-    Package {
-        name,
-        file,
-        used_by,
-    }
+    Package { name, file, used_by }
 }
 
 /// All of them.
@@ -28,22 +24,10 @@ pub const ALL: [Package; 19] = [
     package("git", "/usr/bin/git", "cargo x check"),
     package("binutils", "/usr/bin/nm", "tests of the shim's symbols"),
     package("util-linux", "/usr/bin/taskset", "benches"),
-    package(
-        "mount",
-        "/usr/sbin/swapon",
-        "benches: the kernel's swap as peer",
-    ),
+    package("mount", "/usr/sbin/swapon", "benches: the kernel's swap as peer"),
     package("procps", "/usr/bin/ps", "real programs"),
-    package(
-        "redis-server",
-        "/usr/bin/redis-server",
-        "demo, benches, real programs",
-    ),
-    package(
-        "redis-tools",
-        "/usr/bin/redis-cli",
-        "demo, benches, real programs",
-    ),
+    package("redis-server", "/usr/bin/redis-server", "demo, benches, real programs"),
+    package("redis-tools", "/usr/bin/redis-cli", "demo, benches, real programs"),
     package("stress-ng", "/usr/bin/stress-ng", "real programs"),
     package("fio", "/usr/bin/fio", "real programs"),
     package("qemu-system-x86", "/usr/bin/qemu-system-x86_64", "guests"),
@@ -52,40 +36,27 @@ pub const ALL: [Package; 19] = [
     package("kmod", "/usr/sbin/modprobe", "guests"),
     package("mariadb-server", "/usr/sbin/mariadbd", "real programs"),
     package("sysbench", "/usr/bin/sysbench", "real programs"),
-    package(
-        "python3-numpy",
-        "/usr/lib/python3/dist-packages/numpy/__init__.py",
-        "real programs",
-    ),
+    package("python3-numpy", "/usr/lib/python3/dist-packages/numpy/__init__.py", "real programs"),
 ];
 
 /// Java is looked for as a command: any version from 11 on will do.
-pub const JAVA: Package = package("openjdk-17-jre-headless", "/usr/bin/java", "real programs");
+pub const JAVA: Package = package("openjdk-17-jdk-headless", "/usr/bin/javac", "real programs");
 
 /// Packages that are not there.
 pub fn missing() -> Vec<&'static Package> {
-    ALL.iter()
-        .chain([&JAVA])
-        .filter(|package| !there(package.file))
-        .collect()
+    ALL.iter().chain([&JAVA]).filter(|package| !there(package.file)).collect()
 }
 
 /// Whether the file exists, here or where a merged `/usr` puts it.
 fn there(file: &str) -> bool {
-    Path::new(file).exists()
-        || Path::new("/usr")
-            .join(file.trim_start_matches('/'))
-            .exists()
-        || in_bin(file)
+    Path::new(file).exists() || Path::new("/usr").join(file.trim_start_matches('/')).exists() || in_bin(file)
 }
 
 /// Debian moves programs between `bin` and `sbin` from release to release.
 fn in_bin(file: &str) -> bool {
     let name = Path::new(file).file_name().unwrap_or_default();
     file.contains("bin/")
-        && ["/bin", "/sbin", "/usr/bin", "/usr/sbin"]
-            .iter()
-            .any(|dir| Path::new(dir).join(name).exists())
+        && ["/bin", "/sbin", "/usr/bin", "/usr/sbin"].iter().any(|dir| Path::new(dir).join(name).exists())
 }
 
 #[cfg(test)]
@@ -101,11 +72,7 @@ mod tests {
 
     #[test]
     fn no_package_is_named_twice() {
-        let mut names: Vec<_> = ALL
-            .iter()
-            .chain([&JAVA])
-            .map(|package| package.name)
-            .collect();
+        let mut names: Vec<_> = ALL.iter().chain([&JAVA]).map(|package| package.name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ALL.len() + 1);

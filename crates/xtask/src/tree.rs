@@ -17,13 +17,7 @@ impl Tree {
     pub fn of_this_program() -> Self {
         let own = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        Self {
-            root: own
-                .parent()
-                .and_then(Path::parent)
-                .unwrap_or(Path::new("."))
-                .to_owned(),
-        }
+        Self { root: own.parent().and_then(Path::parent).unwrap_or(Path::new(".")).to_owned() }
     }
 
     /// The directory of the workspace's manifest.
@@ -33,8 +27,7 @@ impl Tree {
 
     /// Where cargo puts what it builds.
     pub fn target(&self) -> PathBuf {
-        std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| self.root.join("target"), |dir| self.root.join(dir))
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), |dir| self.root.join(dir))
     }
 
     /// Where a program lies that was built for release.
@@ -45,21 +38,13 @@ impl Tree {
     /// Paths of all files, relative to the root: what git knows or would take in; without git, all there is.
     pub fn files(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut git = Command::new("git");
-        git.args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .current_dir(&self.root);
+        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(&self.root);
         let mut files: Vec<PathBuf> = match output(&mut git) {
             Ok(names) => names.split_terminator('\0').map(PathBuf::from).collect(),
             Err(_) => {
                 let mut files = Vec::new();
-                collect(&self.root, Path::new(""), &mut files).map_err(|error| {
-                    Failure::new(format!("cannot list {}: {error}", self.root.display()))
-                })?;
+                collect(&self.root, Path::new(""), &mut files)
+                    .map_err(|error| Failure::new(format!("cannot list {}: {error}", self.root.display())))?;
                 files
             }
         };
@@ -76,12 +61,8 @@ impl Tree {
 
     /// What git says about the state of the tree; empty without git.
     pub fn state(&self) -> String {
-        output(
-            Command::new("git")
-                .args(["status", "--porcelain=v1", "--untracked-files=all"])
-                .current_dir(&self.root),
-        )
-        .unwrap_or_default()
+        output(Command::new("git").args(["status", "--porcelain=v1", "--untracked-files=all"]).current_dir(&self.root))
+            .unwrap_or_default()
     }
 }
 
@@ -119,10 +100,6 @@ mod tests {
         let mut files = Vec::new();
         collect(tree.root(), Path::new(""), &mut files).expect("the tree can be read");
         assert!(files.contains(&PathBuf::from("crates/xtask/src/tree.rs")));
-        assert!(
-            !files
-                .iter()
-                .any(|path| path.starts_with("target") || path.starts_with(".git"))
-        );
+        assert!(!files.iter().any(|path| path.starts_with("target") || path.starts_with(".git")));
     }
 }

@@ -66,7 +66,7 @@ fn unmanaged(ctx: &Ctx, program: &Path, arguments: &[&str], word: &str) -> Outco
     };
     let free = start(&[], "free")?;
     must(free.code() == 0, || format!("the {word} program gave {}: {}", free.code(), tail(&free.stderr)))?;
-    let said = free.stderr.lines().filter(|line| line.contains(word)).count();
+    let said = free.stderr.lines().filter(|line| line.starts_with("memvisor:") && line.contains(word)).count();
     must(said == 1, || format!("{said} lines say that the program is {word}: {}", tail(&free.stderr)))?;
     let strict = start(&["--strict"], "strict")?;
     must(strict.code() != 0, || format!("--strict ran the {word} program"))?;

@@ -11,7 +11,7 @@ const MAPPED_PER_NEED: u64 = 2;
 pub const CASE: Case = Case {
     name: "mapwalk",
     needs: &["root"],
-    short: Params::new(64, 1500, 180),
+    short: Params::new(64, 1000, 180),
     long: Params::new(512, 20_000, 1800),
     run,
 };

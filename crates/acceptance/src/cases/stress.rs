@@ -15,7 +15,7 @@ const METHODS: &str = "cache-stripe checkerboard flip fwdrev galpat-0 galpat-1 g
 pub const CASE: Case = Case {
     name: "stress-ng",
     needs: &["root", "stress-ng", "sh"],
-    short: Params::new(48, 6, 240),
+    short: Params::new(64, 6, 300),
     long: Params::new(1024, 600, 5400),
     run,
 };

@@ -10,7 +10,8 @@ mod process;
 pub use ground::{Access, Ground};
 pub use memory::{Heap, Mapping};
 pub use process::{
-    Ended, adopt_orphans, fork, kill, limit_address_space, posix_spawn, try_wait, user_id, vfork_exec, wait,
+    Ended, adopt_orphans, bury_orphans, fork, kill, limit_address_space, posix_spawn, resume, stop, try_wait, user_id,
+    vfork_exec, wait,
 };
 
 use std::io;

@@ -113,6 +113,23 @@ pub fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
+/// Stops one process where it is.
+pub fn stop(pid: i32) {
+    // SAFETY: kill touches no memory.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+}
+
+/// Lets one process go on.
+pub fn resume(pid: i32) {
+    // SAFETY: kill touches no memory.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+}
+
+/// Buries the orphans that this process was given and that have ended. No other child may be unwaited for.
+pub fn bury_orphans() {
+    while let Ok(Ended::With(_)) = try_wait(-1) {}
+}
+
 /// Orphans below this process become its children, so that it can wait for them.
 pub fn adopt_orphans() {
     // SAFETY: this option only changes who the parent of orphans is.

@@ -1,8 +1,9 @@
-//! `forks BYTES CHILDREN`: forks children, each of which verifies the memory of the instant of its fork, changes it,
+//! `forks BYTES CHILDREN ONE_IN`: forks children, each of which verifies the memory of the instant of its fork, changes it,
 //! and verifies again, while the parent changes its own.
 //!
 //! Children come in batches that run at once, in series, and one level deeper: a nested child forks a child of its own
-//! after it has changed its memory, which must see that change.
+//! after it has changed its memory, which must see that change. Each verification looks at one page in ONE_IN, each child
+//! at others.
 
 use super::{number, say, tried};
 use crate::os::{self, Mapping, PAGE_BYTES};
@@ -17,19 +18,22 @@ const CHANGED_ONE_IN: u64 = 8;
 struct Versioned {
     memory: Mapping,
     versions: Vec<u32>,
+    /// One page in this many is verified.
+    one_in: u64,
     dice: Dice,
 }
 
 impl Versioned {
-    fn new(bytes: u64) -> Result<Self, String> {
+    fn new(bytes: u64, one_in: u64) -> Result<Self, String> {
         let pages = bytes as usize / PAGE_BYTES;
         let mut memory = Mapping::new(bytes as usize).map_err(tried("mmap"))?;
         (0..pages).for_each(|page| Pattern::new(page as u64, 0).fill(memory.page_mut(page)));
-        Ok(Self { memory, versions: vec![0; pages], dice: Dice::new(bytes) })
+        Ok(Self { memory, versions: vec![0; pages], one_in, dice: Dice::new(bytes) })
     }
 
-    fn verify(&self, one_in: usize) -> Result<(), String> {
-        for page in (0..self.versions.len()).step_by(one_in) {
+    /// Verifies one page in `one_in`; `turn` says which.
+    fn verify(&self, turn: u64) -> Result<(), String> {
+        for page in ((turn % self.one_in) as usize..self.versions.len()).step_by(self.one_in as usize) {
             let version = u64::from(self.versions[page]);
             let found = Pattern::new(page as u64, version).check(self.memory.page(page));
             found.map_err(|mismatch| format!("page {page} version {version}: {mismatch}"))?;
@@ -53,7 +57,7 @@ impl Versioned {
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let bytes = number(arguments, 0, "BYTES")?;
     let children = number(arguments, 1, "CHILDREN")?;
-    let mut memory = Versioned::new(bytes)?;
+    let mut memory = Versioned::new(bytes, number(arguments, 2, "ONE_IN")?.max(1))?;
     say("filled");
     let mut made = 0;
     while made < children {
@@ -70,8 +74,10 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         for pid in pids {
             expect_success(pid)?;
         }
-        memory.verify(if made < children { 4 } else { 1 }).map_err(|reason| format!("parent: {reason}"))?;
+        memory.verify(made).map_err(|reason| format!("parent: {reason}"))?;
     }
+    memory.one_in = 1;
+    memory.verify(0).map_err(|reason| format!("parent at the end: {reason}"))?;
     say(&format!("{made} children verified"));
     Ok(())
 }
@@ -92,7 +98,7 @@ fn child(memory: &mut Versioned, author: u64, nested: bool) -> u8 {
 }
 
 fn verify_and_change(memory: &mut Versioned, author: u64, nested: bool) -> Result<(), String> {
-    memory.verify(1).map_err(|reason| format!("before its change: {reason}"))?;
+    memory.verify(author).map_err(|reason| format!("before its change: {reason}"))?;
     memory.change(author);
     let grandchild = match nested {
         true => Some(os::fork(|| child(memory, author + 10_000, false)).map_err(tried("fork"))?),
@@ -101,6 +107,6 @@ fn verify_and_change(memory: &mut Versioned, author: u64, nested: bool) -> Resul
     if grandchild.is_some() {
         memory.change(author);
     }
-    memory.verify(1).map_err(|reason| format!("after its change: {reason}"))?;
+    memory.verify(author + 1).map_err(|reason| format!("after its change: {reason}"))?;
     grandchild.map_or(Ok(()), expect_success)
 }

@@ -1,4 +1,5 @@
-//! `stalls BYTES ROUNDS`: one thread goes through more memory than fits; another counts in a few pages that it uses all the time.
+//! `stalls BYTES ROUNDS`: one thread goes through more memory than fits; another counts in a few pages that it uses all
+//! the time. It is over after the rounds, or after enough long waits.
 //!
 //! Prints the longest wait of the first for one page, and how far the other counted meanwhile.
 
@@ -10,6 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const HOT_PAGES: usize = 8;
+/// A wait for one page that is no ordinary one.
+const LONG: Duration = Duration::from_millis(500);
+/// Long waits after which there is nothing more to learn: each takes a second and more.
+const LONG_WAITS: u32 = 8;
 
 /// Runs it.
 pub fn run(arguments: &[String]) -> Result<(), String> {
@@ -48,6 +53,7 @@ fn walk(cold: &mut Mapping, rounds: u64, count: &AtomicU64) -> Result<Longest, S
     let pages = cold.pages() as u64;
     (0..pages).for_each(|page| Pattern::new(page, 0).fill(cold.page_mut(page as usize)));
     let mut longest = Longest { wait: Duration::ZERO, counted: 0 };
+    let mut long_waits = 0;
     for round in 0..rounds {
         for page in scattered(pages, round) {
             let (began, counted) = (Instant::now(), count.load(Ordering::Relaxed));
@@ -57,9 +63,13 @@ fn walk(cold: &mut Mapping, rounds: u64, count: &AtomicU64) -> Result<Longest, S
             if wait > longest.wait {
                 longest = Longest { wait, counted: count.load(Ordering::Relaxed) - counted };
             }
+            long_waits += u32::from(wait >= LONG);
             let found = Pattern::new(page, round).check(words);
             found.map_err(|mismatch| format!("page {page} starting with {first:#x}: {mismatch}"))?;
             Pattern::new(page, round + 1).fill(words);
+            if long_waits >= LONG_WAITS {
+                return Ok(longest);
+            }
         }
     }
     Ok(longest)

@@ -25,7 +25,9 @@ pub fn run(context: &Context) -> Result<Bench, String> {
         let total = touching::total_dram(peer.as_ref(), &launch, set_mib << 20, half)?;
         bench.settings[format!("total_dram_bytes_{threads}")] = json!(total);
         let theirs = peer.iter().flat_map(|peer| TUNINGS.map(|tuning| touching::zram(peer, &launch, half, tuning)));
-        bench.series.push(context.interleave(&name, theirs.chain(touching::ours(context, &launch, total)).collect()));
+        bench.series.push(
+            context.interleave(&name, theirs.chain(touching::ours(context, &launch, set_mib << 20, total)).collect()),
+        );
         let goal = |what: &str, cost, at_most| Goal {
             what: format!("{name}, {what}"),
             series: name.clone(),

@@ -33,7 +33,9 @@ pub fn run(context: &Context) -> Result<Bench, String> {
                 touching::zram(peer, launch, half, tuning)
             })
         });
-        bench.series.push(context.interleave(name, theirs.chain(touching::ours(context, &single, total)).collect()));
+        bench.series.push(
+            context.interleave(name, theirs.chain(touching::ours(context, &single, set_mib << 20, total)).collect()),
+        );
         let goal = |what: &str, peers: &[Tuning], cost, at_most| Goal {
             what: format!("{name}, {what}"),
             series: name.into(),

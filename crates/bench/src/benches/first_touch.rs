@@ -19,8 +19,12 @@ pub fn run(context: &Context) -> Result<Bench, String> {
 
     let name = "within DRAM";
     let launch = context.workload("touch", ["first", &set_mib.to_string(), "--ops", &(pages * TIMES).to_string()])?;
-    let sides =
-        std::iter::once(touching::plain(context, &launch)).chain(touching::ours(context, &launch, set_mib << 21));
+    let sides = std::iter::once(touching::plain(context, &launch)).chain(touching::ours(
+        context,
+        &launch,
+        set_mib << 20,
+        set_mib << 21,
+    ));
     bench.series.push(context.interleave(name, sides.collect()));
     let goal = |what: &str, peer: String, series: &str, cost, at_most| Goal {
         what: format!("{series}, {what}"),
@@ -40,7 +44,9 @@ pub fn run(context: &Context) -> Result<Bench, String> {
     let total = touching::total_dram(peer.as_ref(), &launch, set_mib << 20, half)?;
     bench.settings["total_dram_bytes"] = json!(total);
     let theirs = peer.iter().map(|peer| touching::zram(peer, &launch, half, Tuning::SINGLE));
-    bench.series.push(context.interleave(name, theirs.chain(touching::ours(context, &launch, total)).collect()));
+    bench
+        .series
+        .push(context.interleave(name, theirs.chain(touching::ours(context, &launch, set_mib << 20, total)).collect()));
     let theirs = peer_name(Kind::Zram, Tuning::SINGLE);
     bench.goals.push(goal("wall time", theirs.clone(), name, WALL, None));
     bench.goals.push(goal("CPU time", theirs, name, CPU, None));

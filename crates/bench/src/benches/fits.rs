@@ -49,7 +49,7 @@ fn program(
     let mut sides = vec![Side::new(PLAIN, || costs(&context.run_plain(&launch)?))];
     if context.ours.is_ok() {
         sides.push(Side::new(OURS, || {
-            let outcome = context.run_ours(&launch, (size_mib << 20) * ROOM, None)?;
+            let outcome = context.run_ours(&launch, size_mib << 20, (size_mib << 20) * ROOM)?;
             let mut sample = costs(&outcome.run)?;
             sample.details = json!({ "report": outcome.report });
             Ok(sample)

@@ -38,7 +38,7 @@ struct Args {
     /// Accept any version of a value: for a server that another kvload has written to
     #[arg(long)]
     any_version: bool,
-    /// Phases: load, run:DISTRIBUTION:AMOUNT[:SETS], verify
+    /// Phases: load, run:DISTRIBUTION:AMOUNT, run:DISTRIBUTION:AMOUNT:SETS, verify
     #[arg(required = true)]
     phases: Vec<Phase>,
 }

@@ -3,6 +3,7 @@
 
 use crate::context::{Context, peer_name};
 use crate::kv::session::{Place, Plan, Session};
+use crate::machine::memory_bytes;
 use crate::peer::calibrate::calibrate;
 use crate::peer::{Kind, Peer, Tuning};
 
@@ -29,25 +30,22 @@ impl Rival {
     pub fn find(context: &Context, plan: &Plan, set_bytes: u64, total_bytes: u64) -> Result<Self, String> {
         let trial = Plan { phases: vec!["load".into(), TRIAL.into()], ..plan.clone() };
         let search = Search { context, trial: &trial, set_bytes, total_bytes };
-        match search.of(Kind::Zram) {
-            Ok((rival, _)) => Ok(rival),
-            Err(why) => {
-                let mut tried = vec![format!("zram: {why}")];
-                let mut found: Vec<(Kind, f64)> = Vec::new();
-                for kind in [Kind::File, Kind::Zswap] {
-                    match search.of(kind) {
-                        Ok((_, cost)) => found.push((kind, cost)),
-                        Err(why) => tried.push(format!("{kind:?}: {why}")),
-                    }
-                }
-                // Only one may be set up at a time, so the better one is set up again.
-                let best = found.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
-                let (kind, _) = best.ok_or_else(|| tried.join("; "))?;
-                let (mut rival, _) = search.of(kind)?;
-                rival.tried = tried;
-                Ok(rival)
+        let mut tried = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
+        for kind in [Kind::Zram, Kind::File, Kind::Zswap] {
+            // A disk has nothing to say where compressed memory is enough.
+            if kind != Kind::Zram && found.iter().any(|found| found.kind == Kind::Zram) {
+                break;
+            }
+            match search.of(kind) {
+                Ok(it) => found.push(it),
+                Err(why) => tried.push(format!("{kind:?}: {why}")),
             }
         }
+        let best = found.into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost)).ok_or_else(|| tried.join("; "))?;
+        // Only one may be set up at a time, so the best is set up again.
+        let peer = context.peer(best.kind, set_bytes * 2)?;
+        Ok(Self { peer, limit_bytes: best.limit_bytes, tuning: best.tuning, tried })
     }
 
     /// For tables.
@@ -81,6 +79,14 @@ impl Rival {
     }
 }
 
+/// A kind of swap with the limit and the tuning that it needs, and what an operation costs then.
+struct Found {
+    kind: Kind,
+    limit_bytes: u64,
+    tuning: Tuning,
+    cost: f64,
+}
+
 struct Search<'a> {
     context: &'a Context,
     trial: &'a Plan,
@@ -89,10 +95,18 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Sets up `kind`, finds its limit and its tuning, and what an operation costs then.
-    fn of(&self, kind: Kind) -> Result<(Rival, f64), String> {
+    fn of(&self, kind: Kind) -> Result<Found, String> {
+        if kind == Kind::Zswap && zswap_pool_max() > self.total_bytes / 2 {
+            let (pool, total) = (zswap_pool_max() >> 20, self.total_bytes >> 20);
+            return Err(format!(
+                "its pool can be limited to whole percents of memory only: {pool} MiB here, too much of {total} MiB"
+            ));
+        }
         let peer = self.context.peer(kind, self.set_bytes * 2)?;
-        let run = |limit_bytes, tuning| self.trial.live(self.context, Place::Peer { peer: &peer, limit_bytes, tuning });
+        let once =
+            |limit_bytes, tuning| self.trial.live(self.context, Place::Peer { peer: &peer, limit_bytes, tuning });
+        // The kernel now and then kills a server in a tight group; that alone does not disqualify it.
+        let run = |limit_bytes, tuning| once(limit_bytes, tuning).or_else(|_| once(limit_bytes, tuning));
         let limit_bytes = match kind {
             Kind::File => self.total_bytes,
             Kind::Zram | Kind::Zswap => {
@@ -100,14 +114,18 @@ impl Search<'_> {
                     .limit_bytes
             }
         };
-        let mut best: Option<(Tuning, f64)> = None;
+        let mut best: Option<Found> = None;
         for tuning in TUNINGS {
             let cost = run(limit_bytes, tuning)?.figures("uniform")?.us_per_op;
-            if best.is_none_or(|(_, least)| cost < least) {
-                best = Some((tuning, cost));
+            if best.as_ref().is_none_or(|best| cost < best.cost) {
+                best = Some(Found { kind, limit_bytes, tuning, cost });
             }
         }
-        let (tuning, cost) = best.ok_or("no tuning was tried")?;
-        Ok((Rival { peer, limit_bytes, tuning, tried: Vec::new() }, cost))
+        best.ok_or_else(|| "no tuning was tried".into())
     }
+}
+
+/// The least that the zswap pool may be limited to: one percent of the machine's memory.
+fn zswap_pool_max() -> u64 {
+    memory_bytes("MemTotal") / 100
 }

@@ -17,6 +17,9 @@ const START_TIME: Duration = Duration::from_secs(20);
 /// A look at whether the server answers costs nothing; half of this is what a start is late on average.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
+/// How long to wait for the end of a server that has broken a connection.
+const FATE_TIME: Duration = Duration::from_secs(1);
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Where a server of ours lives.
@@ -110,6 +113,19 @@ impl Server {
         text.lines()
             .find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok())
             .ok_or_else(|| format!("the server says nothing of {field}"))
+    }
+
+    /// How the server ended, if it did by itself: killed for want of memory, for instance.
+    pub fn fate(&mut self) -> Option<String> {
+        // A server that was killed is a moment on its way out.
+        let end = Instant::now() + FATE_TIME;
+        while Instant::now() < end {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(format!("the server ended with {status}"));
+            }
+            std::thread::sleep(LOOK_PERIOD);
+        }
+        None
     }
 
     /// Ends the server and waits for the whole tree that was started.

@@ -108,10 +108,12 @@ impl Plan {
         let own_group = if stage.is_some() { None } else { Group::new().ok() };
         let group = stage.as_ref().map(|stage| &stage.group).or(own_group.as_ref());
 
-        let server = Server::start(home, &launch, group)?;
+        let mut server = Server::start(home, &launch, group)?;
         let mut load = self.load(context, &server)?;
         load.time_limit = TIME_LIMIT;
-        let outcome = load.run_counting(None, || group.map_or(0.0, |group| group.cpu().as_secs_f64()))?;
+        let outcome = load
+            .run_counting(None, || group.map_or(0.0, |group| group.cpu().as_secs_f64()))
+            .map_err(|error| format!("{}{error}", server.fate().map(|fate| format!("{fate}: ")).unwrap_or_default()))?;
         let rss_bytes = server.info("used_memory_rss")?;
         server.stop()?;
 
@@ -128,13 +130,14 @@ impl Plan {
             };
             phases.insert(name.to_owned(), figures);
         }
+        let group_bytes_max = group.map(Group::memory_max_bytes);
         Ok(Session {
             phases,
             values_checked: outcome.said["values_checked"].as_u64().unwrap_or(0),
             rss_bytes,
-            group_bytes_max: group.map(Group::memory_max_bytes),
+            group_bytes_max,
             pool_bytes_max: stage.as_ref().map_or(0, crate::peer::Stage::pool_bytes_max),
-            report: report_path.map_or(Ok(Value::Null), |path| read_report(&path))?,
+            report: report_path.map_or(Ok(Value::Null), |path| read_report(&path, self.bytes(), group_bytes_max))?,
         })
     }
 

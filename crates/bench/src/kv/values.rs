@@ -39,7 +39,7 @@ pub enum Wrong {
     Bytes,
 }
 
-/// Checks that `value` is what [`write`] gives for `key`, at `version` or, with none, at the version that it names.
+/// Checks that `value` is what [`write()`] gives for `key`, at `version` or, with none, at the version that it names.
 ///
 /// `scratch` is used to build the expected value; its contents do not matter.
 ///

@@ -365,9 +365,8 @@ fn is_of_monitor(actor: usize) -> bool {
 
 /// Where the one monitor thread turns to something else.
 fn yields(at: At) -> bool {
-    match at {
-        At::Idle | At::Dead | At::Loading { .. } | At::Loaded { .. } => true,
-        At::Discarding { .. } | At::Discarded { .. } => true,
-        _ => false,
-    }
+    matches!(
+        at,
+        At::Idle | At::Dead | At::Loading { .. } | At::Loaded { .. } | At::Discarding { .. } | At::Discarded { .. }
+    )
 }

@@ -166,8 +166,9 @@ impl Events<'_> {
         }
     }
 
-    /// Fill first, then say so; when the saver was faster, the page is resident beside its stored copy.
+    /// Fill first, then say so; when the saver was faster, the page is resident and has a stored copy.
     fn copy_back(&mut self, me: usize) {
+        let unnoticed = self.rules.broken == Broken::CopyBackUnnoticed;
         match self.state.at[me] {
             At::CopyingBack { page, frame } => self.add(me, "fills from the frame", page, |next| {
                 if next.memory[page as usize] == HOLE {
@@ -177,15 +178,18 @@ impl Events<'_> {
             }),
             At::CopiedBack { page, frame } => self.add(me, "has copied back", page, |next| {
                 let retained = decode(next.frames[frame as usize].retained);
-                let ticket = next.fresh_ticket().into();
                 let seen = next.apply(page, |word| match word.page() {
                     Page::Saving(..) => word.copied_back(retained, 0),
-                    // Let go of by its saver: it is parked, and in its place too.
-                    Page::Parked(_) => word.unpark_begin()?.unpark_done(retained, 0),
-                    Page::Stored(slot) => word.load_begin(ticket)?.load_done(ticket, slot, 0, 0),
-                    _ => None,
+                    _ if unnoticed => None,
+                    _ => word.copied_back(retained, 0),
                 });
-                let seen = seen.ok_or("a page was taken while it was copied back")?;
+                let Some(seen) = seen else {
+                    return if unnoticed {
+                        Ok(Some(At::Idle))
+                    } else {
+                        Err("a page was taken while it was copied back")
+                    };
+                };
                 if !matches!(seen.page(), Page::Stored(_)) {
                     next.free_frame(frame)?;
                 }

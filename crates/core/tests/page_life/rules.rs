@@ -37,6 +37,8 @@ pub enum Broken {
     DiscardLoading,
     /// A server copies a frame back without taking the page first, although it is not the only one.
     CopyBackByMany,
+    /// A server that copied a frame back does not see that its saver was faster.
+    CopyBackUnnoticed,
     /// A fault on a page that is resident by its word is taken for served.
     TrustResident,
     /// A page that is there although it was untouched is taken for filled, although its removal is on the way.

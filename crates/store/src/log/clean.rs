@@ -28,11 +28,7 @@ impl LogStore {
 
     /// Moves what the page words of `cells` – each with what the log is to call it – have in victim segments to where
     /// `writer` writes. Owners that are no page words are not found, and keep their segments.
-    pub fn clean<'c>(
-        &self,
-        writer: &mut LogWriter,
-        cells: impl IntoIterator<Item = (u64, &'c AtomicU64)>,
-    ) -> Cleaned {
+    pub fn clean<'c>(&self, writer: &mut LogWriter, cells: impl IntoIterator<Item = (u64, &'c AtomicU64)>) -> Cleaned {
         let mut transfer = Transfer::new(*self, writer);
         for (owner, cell) in cells {
             if let Page::Stored(slot) | Page::Resident(slot) = PageCell(cell).get().page()

@@ -7,10 +7,10 @@
 //!  slot:    (0)      1      2          (256)    257
 //! ```
 //! A slot is the number of a page of the file. Who owns it and what its hash is stands in words that all processes of the space
-//! share ([`table`]); the header of a segment repeats the hashes and says whose pages they are, so that the log can
-//! be read after everything else is gone ([`scan`]). A writer has a segment of its own and gives out slots when the
+//! share (`table`); the header of a segment repeats the hashes and says whose pages they are, so that the log can
+//! be read after everything else is gone (`scan`). A writer has a segment of its own and gives out slots when the
 //! bytes are written. Pages that lose their last owner leave holes; sparse segments are cleaned by moving the rest
-//! ([`clean`]), and empty ones are filled again or given back to the file system.
+//! (`clean`), and empty ones are filled again or given back to the file system.
 //!
 //! Absent: fsync. The log of a space dies with the machine; what was torn is found by its hash.
 
@@ -226,9 +226,7 @@ impl LogStore {
     /// Takes an owner from a slot; the last one frees it. A slot that has no owner is left alone.
     pub fn release(&self, slot: SlotRef) {
         let (SlotRef::Log(page), Some(word)) = (slot, self.word_of(slot)) else { return };
-        let before = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            (now & OWNERS != 0).then(|| now - 1)
-        });
+        let before = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now & OWNERS != 0).then(|| now - 1));
         if before.is_ok_and(|before| before & OWNERS == 1) {
             self.table.leave(page as usize / SEGMENT_PAGES);
         }

@@ -99,10 +99,7 @@ impl Ring {
             let entry = self.ring.completion().next()?;
             if entry.user_data() != NOBODY {
                 let result = entry.result();
-                return Some((
-                    entry.user_data(),
-                    if result < 0 { Err(Errno(-result)) } else { Ok(result as usize) },
-                ));
+                return Some((entry.user_data(), if result < 0 { Err(Errno(-result)) } else { Ok(result as usize) }));
             }
         }
     }

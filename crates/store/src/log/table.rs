@@ -128,7 +128,8 @@ impl Table {
             }
             if left == 0 {
                 let (segment, word) = found?;
-                let next = word.next_turn().with_segment(Segment::Open(process::getpid())).with_live(0).with_victim(false);
+                let next =
+                    word.next_turn().with_segment(Segment::Open(process::getpid())).with_live(0).with_victim(false);
                 if self.swap(segment, word, next) {
                     self.control[FREE_HINT].store(segment as u64 + 1, Ordering::Release);
                     self.control[TOP].fetch_max(segment as u64 + 1, Ordering::AcqRel);
@@ -254,9 +255,8 @@ impl Table {
         if self.word(segment).segment() != Segment::Sealed {
             return false;
         }
-        let before = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            (now & OWNERS != OWNERS).then(|| now + 1)
-        });
+        let before =
+            word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now & OWNERS != OWNERS).then(|| now + 1));
         if before.is_ok_and(|before| before & OWNERS == 0) {
             self.enter(segment, 1);
         }

@@ -9,25 +9,19 @@
 //! who has raised it finds a clear bit. A process that dies between two steps leaves live too high: the slab is
 //! never given back while something could be in it, and `rebuild` finds the difference.
 
-use super::slab::{BITMAP_WORDS, Class, SLAB_BYTES, Slab, SlabWord};
-use memvisor_sys::process;
+use super::slab::{BITMAP_WORDS, CLASSES, Class, SLAB_BYTES, Slab, SlabWord};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Slabs that one search looks at: half a microsecond, and enough for all of a store of 64 MiB. Larger ones are
-/// searched in turns, each from where the last one ended.
-const SEARCH_SLABS: usize = 512;
-/// A slab is roomy when a sixteenth of it is free: it then pays the search that found it.
-const ROOMY: usize = 16;
-/// Slabs that one allocation tries: each lost one was taken by another process meanwhile.
-const TRIES: usize = 8;
 /// Rounds through a bitmap before an allocation looks elsewhere.
 const ROUNDS: usize = 8;
 /// Words of the store that are not of a slab: this module's own counters, then a hint for each class.
 pub(super) const CONTROL_WORDS: usize = 512;
-const TOP: usize = 0;
-const FREE_HINT: usize = 1;
-const EMPTIES: usize = 2;
+pub(super) const TOP: usize = 0;
+pub(super) const FREE_HINT: usize = 1;
+pub(super) const EMPTIES: usize = 2;
 const HINTS: usize = 64;
+pub(super) const CURSORS: usize = 256;
+const _: () = assert!(HINTS + CLASSES <= CURSORS && CURSORS + CLASSES <= CONTROL_WORDS);
 
 /// An allocated object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +39,7 @@ impl Object {
 }
 
 /// How an attempt to allocate in one slab ended.
-enum Take {
+pub(super) enum Take {
     Taken(Object),
     NoRoom,
     AtLimit,
@@ -67,20 +61,19 @@ impl Arena {
     /// Allocates an object of `class`; `None` when the limit or the end of the arena is reached. The words of its
     /// header say 0 owners.
     pub fn allocate(&self, class: Class) -> Option<Object> {
-        let hint = self.hint(class);
-        let at = hint.load(Ordering::Relaxed) as usize;
-        if let Some(slab) = at.checked_sub(1)
+        let hint = &self.control[HINTS + class.index()];
+        let last = hint.load(Ordering::Relaxed) as usize;
+        if let Some(slab) = last.checked_sub(1)
             && let Take::Taken(object) = self.take(slab, class)
         {
             return Some(object);
         }
-        let found = self
-            .take_partial(class, at, |class, live, _| live + class.objects().div_ceil(ROOMY) <= class.objects())
-            .or_else(|| self.claim_empty(class))
-            .or_else(|| self.claim_free(class))
-            .or_else(|| self.take_partial(class, at, |class, live, touched| {
-                live < touched.count_ones() as usize * 4096 / class.object_bytes()
-            }))?;
+        let found = self.take_roomy(class).or_else(|| self.claim_empty(class)).or_else(|| self.claim_free(class));
+        // The last resort of a store at its limit is any object that is free in memory it has.
+        let found = found.or_else(|| {
+            let has_room = |live, touched: u32| live < touched.count_ones() as usize * 4096 / class.object_bytes();
+            self.take_partial(class, last, self.top(), has_room)
+        })?;
         hint.store(found.slab as u64 + 1, Ordering::Relaxed);
         Some(found)
     }
@@ -133,66 +126,6 @@ impl Arena {
         self.slabs[slab].compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Gives the memory of up to `max` empty slabs back by `punch`, which is told their numbers; how many it were.
-    pub fn punch_empty(&self, max: usize, punch: impl Fn(usize) -> bool) -> usize {
-        let mut punched = 0;
-        for slab in 0..self.top() {
-            if punched == max {
-                break;
-            }
-            let word = self.word(slab);
-            if let Some(Slab::InUse { class, live: 0, .. }) = word.slab() {
-                let mine = word.become_slab(Slab::Punching(process::getpid()));
-                if !self.swap(slab, word, mine) {
-                    continue;
-                }
-                self.one_empty_less();
-                if mine.touched() == 0 || punch(slab) {
-                    self.punched(slab, mine);
-                    punched += 1;
-                } else {
-                    self.slabs[slab].store(
-                        word.become_slab(Slab::InUse { class, live: 0, closed: false }).0,
-                        Ordering::Release,
-                    );
-                }
-            }
-        }
-        punched
-    }
-
-    /// Takes back the slabs that processes died at claiming or punching; `is_alive` knows a process by its id.
-    pub fn recover(&self, is_alive: impl Fn(u32) -> bool, punch: impl Fn(usize) -> bool) -> usize {
-        let mut recovered = 0;
-        for slab in 0..self.top() {
-            let word = self.word(slab);
-            let (Some(Slab::Claiming(pid)) | Some(Slab::Punching(pid))) = word.slab() else { continue };
-            let mine = word.become_slab(Slab::Punching(process::getpid()));
-            if !is_alive(pid) && self.swap(slab, word, mine) && punch(slab) {
-                self.punched(slab, mine);
-                recovered += 1;
-            }
-        }
-        self.control[FREE_HINT].store(0, Ordering::Release);
-        recovered
-    }
-
-    /// Forgets every hint and counter that a death may have left wrong, and counts the memory anew.
-    pub fn recount(&self) {
-        for word in &self.control[EMPTIES..] {
-            word.store(0, Ordering::Release);
-        }
-        self.control[FREE_HINT].store(0, Ordering::Release);
-        let (mut pages, mut empties) = (0, 0);
-        for slab in 0..self.top() {
-            let word = self.word(slab);
-            pages += word.touched().count_ones() as u64;
-            empties += matches!(word.slab(), Some(Slab::InUse { live: 0, .. })) as u64;
-        }
-        self.control[EMPTIES].store(empties, Ordering::Release);
-        self.used_bytes.store(pages * 4096, Ordering::Release);
-    }
-
     /// The words of the bitmap of a slab.
     pub fn bitmap(&self, slab: usize) -> &'static [AtomicU64] {
         &self.bitmaps[slab * BITMAP_WORDS..(slab + 1) * BITMAP_WORDS]
@@ -214,12 +147,8 @@ impl Arena {
         }
     }
 
-    fn hint(&self, class: Class) -> &'static AtomicU64 {
-        &self.control[HINTS + class.index()]
-    }
-
     /// Allocates in this slab.
-    fn take(&self, slab: usize, class: Class) -> Take {
+    pub fn take(&self, slab: usize, class: Class) -> Take {
         let Some(cell) = self.slabs.get(slab) else { return Take::NoRoom };
         let mut seen = SlabWord(cell.load(Ordering::Acquire));
         loop {
@@ -242,7 +171,7 @@ impl Arena {
     }
 
     /// Finds a clear bit in a slab whose live count already has us in it, and memory for the object.
-    fn settle(&self, slab: usize, class: Class) -> Take {
+    pub fn settle(&self, slab: usize, class: Class) -> Take {
         for _ in 0..ROUNDS {
             for (at, word) in self.bitmap(slab).iter().enumerate().take(class.objects().div_ceil(64)) {
                 let mut clear = !word.load(Ordering::Acquire) & class.bits_of(at);
@@ -284,14 +213,14 @@ impl Arena {
         true
     }
 
-    fn uncharge(&self, bytes: u64) {
+    pub fn uncharge(&self, bytes: u64) {
         if bytes != 0 {
             decrease(self.used_bytes, bytes);
         }
     }
 
     /// Leaves a slab that we were counted in.
-    fn leave(&self, slab: usize) {
+    pub fn leave(&self, slab: usize) {
         let cell = &self.slabs[slab];
         let mut seen = SlabWord(cell.load(Ordering::Acquire));
         loop {
@@ -309,92 +238,7 @@ impl Arena {
         }
     }
 
-    /// Allocates in some slab of `class` that is already in use and `suits` (class, live, touched).
-    fn take_partial(&self, class: Class, from: usize, suits: impl Fn(Class, usize, u32) -> bool) -> Option<Object> {
-        let top = self.top();
-        let mut tries = 0;
-        for step in 0..top.min(SEARCH_SLABS) {
-            let slab = (from % top + step) % top;
-            let word = self.word(slab);
-            let Some(Slab::InUse { class: of, live, closed: false }) = word.slab() else { continue };
-            if of == class && suits(class, live, word.touched()) {
-                if let Take::Taken(object) = self.take(slab, class) {
-                    return Some(object);
-                }
-                tries += 1;
-                if tries == TRIES {
-                    break;
-                }
-            }
-        }
-        None
-    }
-
-    /// Cuts an empty slab of another class anew. Its memory is ours already.
-    fn claim_empty(&self, class: Class) -> Option<Object> {
-        if self.control[EMPTIES].load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        for slab in 0..self.top() {
-            let word = self.word(slab);
-            let Some(Slab::InUse { live: 0, .. }) = word.slab() else { continue };
-            let mine = word.become_slab(Slab::Claiming(process::getpid()));
-            if self.swap(slab, word, mine) {
-                self.one_empty_less();
-                self.for_touched_headers(slab, class, word.touched(), |header| header.store(0, Ordering::Release));
-                let next = mine.next_turn(Slab::InUse { class, live: 1, closed: false });
-                self.slabs[slab].store(next.0, Ordering::Release);
-                return match self.settle(slab, class) {
-                    Take::Taken(object) => Some(object),
-                    Take::NoRoom | Take::AtLimit => None,
-                };
-            }
-        }
-        // The counter was wrong: a process died before it counted.
-        self.control[EMPTIES].store(0, Ordering::Release);
-        None
-    }
-
-    /// Takes a slab that is nobody's.
-    fn claim_free(&self, class: Class) -> Option<Object> {
-        if self.used_bytes.load(Ordering::Relaxed).saturating_add(4096) > self.limit_bytes.load(Ordering::Relaxed) {
-            return None;
-        }
-        let hint = self.control[FREE_HINT].load(Ordering::Acquire);
-        let end = self.slabs.len().min(self.top() + TRIES);
-        for slab in hint as usize..end {
-            let word = self.word(slab);
-            if word.slab() != Some(Slab::Free) {
-                continue;
-            }
-            let next = word.become_slab(Slab::InUse { class, live: 1, closed: false });
-            if !self.swap(slab, word, next) {
-                continue;
-            }
-            self.control[TOP].fetch_max(slab as u64 + 1, Ordering::AcqRel);
-            // Not when a lower slab was freed meanwhile.
-            let _ = self.control[FREE_HINT].compare_exchange(
-                hint,
-                slab as u64 + 1,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            return match self.settle(slab, class) {
-                Take::Taken(object) => Some(object),
-                Take::NoRoom | Take::AtLimit => None,
-            };
-        }
-        None
-    }
-
-    /// A slab that is `mine` to punch has no memory any more.
-    fn punched(&self, slab: usize, mine: SlabWord) {
-        self.uncharge(mine.touched().count_ones() as u64 * 4096);
-        self.slabs[slab].store(mine.punched().0, Ordering::Release);
-        self.control[FREE_HINT].fetch_min(slab as u64, Ordering::AcqRel);
-    }
-
-    fn one_empty_less(&self) {
+    pub fn one_empty_less(&self) {
         decrease(&self.control[EMPTIES], 1);
     }
 }
@@ -402,4 +246,58 @@ impl Arena {
 /// Subtracts from a counter that a death may have left too low.
 fn decrease(counter: &AtomicU64, by: u64) {
     let _ = counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_sub(by)));
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn arena(slabs: usize) -> Arena {
+        let words = |count: usize| -> &'static [AtomicU64] {
+            Box::leak((0..count).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>())
+        };
+        let limits = words(2);
+        limits[0].store(u64::MAX, Ordering::Relaxed);
+        Arena {
+            control: words(CONTROL_WORDS),
+            slabs: words(slabs),
+            bitmaps: words(slabs * BITMAP_WORDS),
+            data: words(slabs * SLAB_BYTES / 8),
+            limit_bytes: &limits[0],
+            used_bytes: &limits[1],
+        }
+    }
+
+    pub fn all_of(arena: &Arena, class: Class) -> Vec<Object> {
+        std::iter::from_fn(|| arena.allocate(class)).collect()
+    }
+
+    #[test]
+    fn an_allocated_object_says_that_it_has_no_owners_whatever_lay_there() {
+        let arena = arena(2);
+        for bytes in [100, 3000, 64, 700] {
+            let class = Class::of(bytes).unwrap();
+            let objects = all_of(&arena, class);
+            assert_eq!(objects.len(), 2 * class.objects());
+            for object in &objects {
+                assert_eq!(arena.header(*object).load(Ordering::Relaxed), 0, "{object:?}");
+                let bytes = object.unit()..object.unit() + class.object_bytes() / 8;
+                arena.data[bytes].iter().for_each(|word| word.store(!0, Ordering::Relaxed));
+            }
+            objects.iter().for_each(|object| arena.free(*object));
+        }
+    }
+
+    #[test]
+    fn objects_never_overlap_and_a_free_one_is_found_while_there_is_one() {
+        let arena = arena(3);
+        let class = Class::of(1000).unwrap();
+        let mut objects = all_of(&arena, class);
+        objects.sort_by_key(|object| object.unit());
+        assert!(objects.windows(2).all(|pair| pair[1].unit() - pair[0].unit() >= class.object_bytes() / 8));
+        for object in objects {
+            arena.free(object);
+            assert_eq!(arena.allocate(class), Some(object));
+        }
+    }
 }

@@ -70,9 +70,8 @@ impl Default for Scratch {
 pub(super) unsafe fn unpack(packed: *const u8, bytes: usize, out: &mut PageBytes) -> bool {
     // SAFETY: the caller keeps the source mapped; the library never reads past `bytes` nor writes past the
     // destination's length, whatever the source holds.
-    let filled = unsafe {
-        LZ4_decompress_safe(packed.cast(), out.as_mut_ptr().cast(), bytes as c_int, PAGE_BYTES as c_int)
-    };
+    let filled =
+        unsafe { LZ4_decompress_safe(packed.cast(), out.as_mut_ptr().cast(), bytes as c_int, PAGE_BYTES as c_int) };
     filled == PAGE_BYTES as c_int
 }
 

@@ -5,8 +5,8 @@
 //! places while it copies; so the old one cannot be freed and used again between the copy and the swap, and a
 //! word that changed meanwhile just keeps what it has. Owners that are no page words are not found: their objects stay.
 
-use super::slab::{CLASSES, Slab};
 use super::RamStore;
+use super::slab::{CLASSES, Slab};
 use crate::SlotRef;
 use crate::moves::Moves;
 use memvisor_core::{Page, PageCell};

@@ -14,6 +14,7 @@
 //! decides).
 
 mod arena;
+mod claim;
 mod codec;
 mod compact;
 mod rebuild;
@@ -23,8 +24,8 @@ pub use codec::Scratch;
 pub use compact::{Compacted, Victims};
 pub use slab::{OBJECT_BYTES_MAX, SLAB_BYTES};
 
-use crate::{Errno, HASH_MASK, LoadError, PageBytes, RetainError, SaveOutcome, SlotRef, Why, fill, fill_of, hash48};
 use crate::faulty::{FaultPlan, Faults, SaveFault};
+use crate::{Errno, HASH_MASK, LoadError, PageBytes, RetainError, SaveOutcome, SlotRef, Why, fill, fill_of, hash48};
 use arena::{Arena, CONTROL_WORDS, Object};
 use memvisor_proto::{Header, Layout};
 use memvisor_sys::shared::SharedMap;
@@ -51,8 +52,7 @@ pub struct RamParts {
 
 impl RamParts {
     /// Where it lies in the file of a space.
-    pub const SPACE: Self =
-        Self { meta: Layout::RAM_META, data: Layout::RAM_DATA, data_bytes: Layout::RAM_DATA_BYTES };
+    pub const SPACE: Self = Self { meta: Layout::RAM_META, data: Layout::RAM_DATA, data_bytes: Layout::RAM_DATA_BYTES };
 
     /// Bytes that its own words take.
     pub const fn meta_bytes(data_bytes: usize) -> usize {
@@ -89,7 +89,13 @@ impl RamStore {
             limit_bytes: header.ram_limit_bytes(),
             used_bytes: header.ram_bytes(),
         };
-        Self { arena, map, parts, hash_seed: header.hash_seed().load(Ordering::Acquire), faults: Faults::of_run(header) }
+        Self {
+            arena,
+            map,
+            parts,
+            hash_seed: header.hash_seed().load(Ordering::Acquire),
+            faults: Faults::of_run(header),
+        }
     }
 
     /// The same store, which injects the faults of `plan` into what goes through this view.
@@ -186,9 +192,8 @@ impl RamStore {
         let SlotRef::Ram(unit) = slot else { return };
         let Some((object, _)) = self.arena.locate(unit) else { return };
         let header = self.arena.header(object);
-        let before = header.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            (now & OWNERS != 0).then(|| now - 1)
-        });
+        let before =
+            header.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now & OWNERS != 0).then(|| now - 1));
         if before.is_ok_and(|before| before & OWNERS == 1) {
             self.arena.free(object);
         }

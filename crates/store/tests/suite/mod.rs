@@ -159,7 +159,9 @@ impl Model {
                 self.truth[at] = Some(page);
                 store.release(old);
             }
-            SaveOutcome::Unchanged => assert_eq!(self.truth[at], Some(page), "a changed page was taken for the old one"),
+            SaveOutcome::Unchanged => {
+                assert_eq!(self.truth[at], Some(page), "a changed page was taken for the old one")
+            }
             SaveOutcome::Full | SaveOutcome::Incompressible => {
                 if is_same {
                     assert_eq!(old, SlotRef::None, "a page that is stored was refused");

@@ -13,42 +13,11 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("memvisor-policy", &["memvisor-core"]),
     ("memvisor-proto", &["memvisor-core"]),
     ("memvisor-sys", &[]),
-    (
-        "memvisor-store",
-        &["memvisor-core", "memvisor-proto", "memvisor-sys"],
-    ),
-    (
-        "memvisor-pager",
-        &[
-            "memvisor-core",
-            "memvisor-proto",
-            "memvisor-store",
-            "memvisor-sys",
-        ],
-    ),
-    (
-        "memvisor-shim",
-        &[
-            "memvisor-core",
-            "memvisor-pager",
-            "memvisor-proto",
-            "memvisor-sys",
-        ],
-    ),
-    (
-        "memvisor-node",
-        &[
-            "memvisor-core",
-            "memvisor-policy",
-            "memvisor-proto",
-            "memvisor-store",
-            "memvisor-sys",
-        ],
-    ),
-    (
-        "memvisor-blade",
-        &["memvisor-proto", "memvisor-store", "memvisor-sys"],
-    ),
+    ("memvisor-store", &["memvisor-core", "memvisor-proto", "memvisor-sys"]),
+    ("memvisor-pager", &["memvisor-core", "memvisor-proto", "memvisor-store", "memvisor-sys"]),
+    ("memvisor-shim", &["memvisor-core", "memvisor-pager", "memvisor-proto", "memvisor-sys"]),
+    ("memvisor-node", &["memvisor-core", "memvisor-policy", "memvisor-proto", "memvisor-store", "memvisor-sys"]),
+    ("memvisor-blade", &["memvisor-proto", "memvisor-store", "memvisor-sys"]),
     ("memvisor-cluster", &["memvisor-policy", "memvisor-proto"]),
     (
         "memvisor-cli",
@@ -64,10 +33,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "memvisor-cluster",
         ],
     ),
-    (
-        "memvisor-sim",
-        &["memvisor-core", "memvisor-policy", "memvisor-proto"],
-    ),
+    ("memvisor-sim", &["memvisor-core", "memvisor-policy", "memvisor-proto"]),
     ("memvisor-bench", &[]),
     ("memvisor-acceptance", &[]),
     ("xtask", &[]),
@@ -75,16 +41,11 @@ const ALLOWED: [(&str, &[&str]); 15] = [
 
 /// Fails with every edge that the table does not have.
 pub fn check(cargo: &Cargo) -> Result<(), Failure> {
-    let text =
-        output(&mut cargo.command(["metadata", "--no-deps", "--format-version", "1", "--locked"]))?;
-    let metadata: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::new(format!("cargo metadata: {error}")))?;
+    let text = output(&mut cargo.command(["metadata", "--no-deps", "--format-version", "1", "--locked"]))?;
+    let metadata: Value =
+        serde_json::from_str(&text).map_err(|error| Failure::new(format!("cargo metadata: {error}")))?;
     let wrong = wrong_edges(&edges(&metadata));
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::new(wrong.join("\n")))
-    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
 }
 
 /// Each crate of the workspace with those crates of the workspace that it is built from.
@@ -109,9 +70,7 @@ fn wrong_edges(edges: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (from, used) in edges {
         let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| name == from) else {
-            wrong.push(format!(
-                "{from} is not in the table of crate edges: crates/xtask/src/check/edges.rs"
-            ));
+            wrong.push(format!("{from} is not in the table of crate edges: crates/xtask/src/check/edges.rs"));
             continue;
         };
         let forbidden = used.iter().filter(|to| !allowed.contains(&to.as_str()));
@@ -134,10 +93,7 @@ mod tests {
 
     #[test]
     fn an_edge_that_is_not_in_the_table_is_refused() {
-        assert_eq!(
-            wrong_edges(&edges(&metadata(Value::Null))),
-            ["memvisor-core may not depend on memvisor-sys"]
-        );
+        assert_eq!(wrong_edges(&edges(&metadata(Value::Null))), ["memvisor-core may not depend on memvisor-sys"]);
         assert_eq!(wrong_edges(&edges(&metadata(json!("build")))).len(), 1);
     }
 

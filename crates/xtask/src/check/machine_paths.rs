@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Directories of every Linux machine, which anything may name.
 const COMMON: [&str; 20] = [
-    "/", "/bin", "/boot", "/build", "/dev", "/etc", "/home", "/lib", "/mnt", "/opt", "/proc",
-    "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/src", "/var", "/var/tmp",
+    "/", "/bin", "/boot", "/build", "/dev", "/etc", "/home", "/lib", "/mnt", "/opt", "/proc", "/run", "/sbin", "/srv",
+    "/sys", "/tmp", "/usr", "/usr/src", "/var", "/var/tmp",
 ];
 
 /// Fails with every line that names a path of this machine.
@@ -27,11 +27,7 @@ pub fn check(tree: &Tree) -> Result<(), Failure> {
             );
         }
     }
-    if found.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::new(found.join("\n")))
-    }
+    if found.is_empty() { Ok(()) } else { Err(Failure::new(found.join("\n"))) }
 }
 
 /// The paths that must not occur, each with a slash behind it.
@@ -40,9 +36,7 @@ fn forbidden(root: &Path, home: Option<&Path>) -> Vec<String> {
     let mut paths: Vec<String> = candidates
         .into_iter()
         .flatten()
-        .filter(|path| {
-            path.is_absolute() && !COMMON.iter().any(|common| path == &Path::new(common))
-        })
+        .filter(|path| path.is_absolute() && !COMMON.iter().any(|common| path == &Path::new(common)))
         .map(|path| format!("{}/", path.display()))
         .collect();
     paths.sort();
@@ -50,10 +44,7 @@ fn forbidden(root: &Path, home: Option<&Path>) -> Vec<String> {
     paths
 }
 
-fn lines_with<'a>(
-    text: &'a str,
-    forbidden: &'a [String],
-) -> impl Iterator<Item = (usize, &'a str)> {
+fn lines_with<'a>(text: &'a str, forbidden: &'a [String]) -> impl Iterator<Item = (usize, &'a str)> {
     text.lines().enumerate().filter_map(move |(at, line)| {
         let hit = forbidden.iter().find(|path| names(line, path))?;
         Some((at + 1, hit.as_str()))
@@ -76,17 +67,12 @@ mod tests {
     fn the_checkout_the_directory_above_it_and_the_home_are_found() {
         let forbidden = forbidden(Path::new("/there/tree"), Some(Path::new("/there/home")));
         let text = "fine\nsee /there/tree/README\nin \"/there/notes\"\n~ is /there/home/x\nelse/there/ is fine\n";
-        let lines: Vec<usize> = lines_with(text, &forbidden)
-            .map(|(number, _)| number)
-            .collect();
+        let lines: Vec<usize> = lines_with(text, &forbidden).map(|(number, _)| number).collect();
         assert_eq!(lines, [2, 3, 4]);
     }
 
     #[test]
     fn directories_of_every_machine_may_be_named() {
-        assert_eq!(
-            forbidden(Path::new("/tmp/tree"), Some(Path::new("/"))),
-            ["/tmp/tree/"]
-        );
+        assert_eq!(forbidden(Path::new("/tmp/tree"), Some(Path::new("/"))), ["/tmp/tree/"]);
     }
 }

@@ -18,10 +18,7 @@ pub fn all(tree: &Tree, cargo: &Cargo) -> Result<(), Failure> {
     let mut step = |name: &'static str, outcome: &dyn Fn() -> Result<(), Failure>| {
         let start = Instant::now();
         match outcome() {
-            Ok(()) => println!(
-                "check {name}: well ({:.1} s)",
-                start.elapsed().as_secs_f64()
-            ),
+            Ok(()) => println!("check {name}: well ({:.1} s)", start.elapsed().as_secs_f64()),
             Err(failure) => {
                 println!("check {name}: FAILED\n{}", failure.message);
                 failed.push(name);
@@ -35,11 +32,7 @@ pub fn all(tree: &Tree, cargo: &Cargo) -> Result<(), Failure> {
     step("lints", &|| lints(cargo));
     step("documentation", &|| documentation(cargo));
     step("tree unchanged", &|| unchanged(&before, &tree.state()));
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("failed: {}", failed.join(", "))))
-    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(format!("failed: {}", failed.join(", ")))) }
 }
 
 /// Clippy over everything, warnings being errors.
@@ -51,6 +44,7 @@ fn lints(cargo: &Cargo) -> Result<(), Failure> {
         "--all-targets",
         "--release",
         "--locked",
+        "--keep-going",
         "--quiet",
         "--",
         "-D",
@@ -67,6 +61,7 @@ pub fn documentation(cargo: &Cargo) -> Result<(), Failure> {
         "--document-private-items",
         "--release",
         "--locked",
+        "--keep-going",
         "--quiet",
     ]);
     let flags = std::env::var("RUSTDOCFLAGS").unwrap_or_default();
@@ -75,17 +70,11 @@ pub fn documentation(cargo: &Cargo) -> Result<(), Failure> {
 }
 
 fn unchanged(before: &str, after: &str) -> Result<(), Failure> {
-    let new: Vec<&str> = after
-        .lines()
-        .filter(|line| !before.lines().any(|known| known == *line))
-        .collect();
+    let new: Vec<&str> = after.lines().filter(|line| !before.lines().any(|known| known == *line)).collect();
     if new.is_empty() {
         Ok(())
     } else {
-        Err(Failure::new(format!(
-            "the tree changed during the check:\n{}",
-            new.join("\n")
-        )))
+        Err(Failure::new(format!("the tree changed during the check:\n{}", new.join("\n"))))
     }
 }
 
@@ -96,11 +85,6 @@ mod tests {
     #[test]
     fn a_file_that_appears_during_the_check_is_reported() {
         assert!(unchanged("?? a\n", "?? a\n").is_ok());
-        assert!(
-            unchanged("?? a\n", "?? a\n?? b\n")
-                .unwrap_err()
-                .message
-                .contains("?? b")
-        );
+        assert!(unchanged("?? a\n", "?? a\n?? b\n").unwrap_err().message.contains("?? b"));
     }
 }

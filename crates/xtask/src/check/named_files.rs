@@ -16,11 +16,7 @@ const PLACEHOLDERS: [char; 8] = ['*', '<', '>', '{', '}', '…', '$', ' '];
 /// Fails with every name behind which there is no file.
 pub fn check(tree: &Tree) -> Result<(), Failure> {
     let mut missing = Vec::new();
-    for path in tree
-        .files()?
-        .iter()
-        .filter(|path| path.extension().is_some_and(|end| end == "md"))
-    {
+    for path in tree.files()?.iter().filter(|path| path.extension().is_some_and(|end| end == "md")) {
         let text = tree.text(path).unwrap_or_default();
         let here = path.parent().unwrap_or(Path::new(""));
         for (line, name) in names(&text) {
@@ -30,11 +26,7 @@ pub fn check(tree: &Tree) -> Result<(), Failure> {
             }
         }
     }
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::new(missing.join("\n")))
-    }
+    if missing.is_empty() { Ok(()) } else { Err(Failure::new(missing.join("\n"))) }
 }
 
 /// Names of files in a Markdown text, with the lines that they stand in.
@@ -50,11 +42,7 @@ fn names(text: &str) -> Vec<(usize, String)> {
         }
         // Every second piece between backticks is code.
         for word in line.split('`').skip(1).step_by(2) {
-            if BEGINNINGS
-                .iter()
-                .any(|beginning| word.starts_with(beginning))
-                && !word.contains(PLACEHOLDERS)
-            {
+            if BEGINNINGS.iter().any(|beginning| word.starts_with(beginning)) && !word.contains(PLACEHOLDERS) {
                 // `path::item` and `path:12` name something within the file.
                 names.push((at + 1, word.split(':').next().unwrap_or(word).to_owned()));
             }
@@ -71,12 +59,6 @@ mod tests {
     fn links_and_paths_in_backticks_are_names_and_nothing_else_is() {
         let text = "See [terms](TERMS.md#page), [web](https://example.org/x) and `crates/core/src/page.rs:12`.\n\
                     Neither `crates/<name>/src` nor `docs/…` nor `cargo x check` nor [here](#anchor).";
-        assert_eq!(
-            names(text),
-            [
-                (1, "TERMS.md".to_owned()),
-                (1, "crates/core/src/page.rs".to_owned())
-            ]
-        );
+        assert_eq!(names(text), [(1, "TERMS.md".to_owned()), (1, "crates/core/src/page.rs".to_owned())]);
     }
 }
