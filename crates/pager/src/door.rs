@@ -18,6 +18,7 @@ pub const BELLS: usize = 256;
 
 /// What a thread tells the monitor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "a range is from its start to before its end, in bytes")]
 pub enum Note {
     /// This range is private anonymous memory that can be written.
     Mapped { start: usize, end: usize },

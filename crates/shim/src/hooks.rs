@@ -44,8 +44,18 @@ fn is_private_anonymous(flags: u32) -> bool {
     kind == kernel::MAP_PRIVATE && flags & kernel::MAP_ANONYMOUS != 0 && flags & special == 0
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn mmap(addr: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, at: i64) -> *mut c_void {
+/// `mmap`, under whichever of its names. (A call of one exported name by another would be turned inward by the linker.)
+///
+/// # Safety
+/// As `mmap`: what `MAP_FIXED` replaces must be the caller's.
+unsafe fn map_for_program(
+    addr: *mut c_void,
+    len: usize,
+    prot: c_int,
+    flags: c_int,
+    fd: c_int,
+    at: i64,
+) -> *mut c_void {
     let (addr, prot, flags) = (addr.addr(), prot as u32, flags as u32);
     let replaces = flags & kernel::MAP_FIXED != 0 && door::touches(addr, len);
     let candidate = is_private_anonymous(flags) && (len >= MANAGED_MIN || replaces);
@@ -75,6 +85,12 @@ unsafe extern "C" fn mmap(addr: *mut c_void, len: usize, prot: c_int, flags: c_i
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn mmap(addr: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, at: i64) -> *mut c_void {
+    // SAFETY: the caller's own promise.
+    unsafe { map_for_program(addr, len, prot, flags, fd, at) }
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn mmap64(
     addr: *mut c_void,
     len: usize,
@@ -84,7 +100,7 @@ unsafe extern "C" fn mmap64(
     at: i64,
 ) -> *mut c_void {
     // SAFETY: the caller's own promise.
-    unsafe { mmap(addr, len, prot, flags, fd, at) }
+    unsafe { map_for_program(addr, len, prot, flags, fd, at) }
 }
 
 #[unsafe(no_mangle)]
