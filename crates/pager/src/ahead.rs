@@ -119,4 +119,3 @@ impl Monitor {
         self.space.headroom_pages() + staged - self.staging.frames() as i64 - self.granule as i64
     }
 }
-

@@ -138,10 +138,9 @@ impl Monitor {
     pub(crate) fn placed(&mut self, page: PageIndex, ticket: u16, retained: SlotRef, fill: Fill, heat: u8) {
         let now = self.now();
         let heat = self.policy.filled(page.run(), fill, heat);
-        match self.space.page(page).apply(|word| word.load_done(ticket, retained, heat, now)) {
-            Some(_) => self.count_resident(1),
-            // Discarded meanwhile: whoever discarded it gave its slot back.
-            None => {}
+        // Discarded meanwhile: whoever discarded it gave its slot back.
+        if self.space.page(page).apply(|word| word.load_done(ticket, retained, heat, now)).is_some() {
+            self.count_resident(1);
         }
     }
 

@@ -4,11 +4,11 @@
 //! it runs it is the only one that compacts, sinks pages to the log and gives back what dead members held.
 
 use crate::save::{SaveBuffers, save_frames};
-use crate::staging::read_frames;
 use crate::space::{MemberIndex, Space};
+use crate::staging::read_frames;
+use crate::stores::Stores;
 use memvisor_core::{Frame, Saver};
 use memvisor_proto::space::{MEMBERS_MAX, member_state};
-use crate::stores::Stores;
 use memvisor_sys::file::Fd;
 use memvisor_sys::futex::FutexWord;
 use memvisor_sys::{clock, process, thread};
@@ -73,7 +73,12 @@ impl Keeper {
     ///
     /// # Errors
     /// When the thread or its buffers cannot be had.
-    pub fn start(space: Space, stores: Stores, on_leave: OnLeave, file_bytes: FileBytes) -> std::io::Result<KeeperHandle> {
+    pub fn start(
+        space: Space,
+        stores: Stores,
+        on_leave: OnLeave,
+        file_bytes: FileBytes,
+    ) -> std::io::Result<KeeperHandle> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let buffers = SaveBuffers::new().map_err(|errno| std::io::Error::from_raw_os_error(errno.0))?;

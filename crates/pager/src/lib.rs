@@ -31,5 +31,5 @@ pub use door::{Door, Note};
 pub use drop::SpawnThread;
 pub use keeper::{FileBytes, Keeper, KeeperHandle, OnLeave, leave_behind};
 pub use monitor::{Monitor, SetupError, Start};
-pub use stores::Stores;
 pub use space::{MemberIndex, Space};
+pub use stores::Stores;

@@ -45,12 +45,7 @@ impl Loads {
     pub fn new(stores: &Stores) -> Result<Self, Errno> {
         let reader = stores.tiers.log.map(|log| log.reader(DEPTH, 1)).transpose()?;
         let pages = if reader.is_some() { DEPTH } else { 1 };
-        Ok(Self {
-            reader,
-            under_way: [None; DEPTH],
-            outstanding: 0,
-            bytes: AlignedBuffer::new(pages * PAGE_BYTES)?,
-        })
+        Ok(Self { reader, under_way: [None; DEPTH], outstanding: 0, bytes: AlignedBuffer::new(pages * PAGE_BYTES)? })
     }
 
     /// The descriptor that says that a read has ended.

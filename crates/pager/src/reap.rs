@@ -1,9 +1,9 @@
 //! A member is gone: what it held is given back.
 
 use crate::space::{MemberIndex, Space};
+use crate::stores::Stores;
 use memvisor_core::{PAGE_BYTES, Page, PageCell, PageWord};
 use memvisor_proto::space::member_state;
-use crate::stores::Stores;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// Gives back the slots, windows and charges of a member whose process no longer runs, and frees its block.

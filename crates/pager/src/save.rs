@@ -1,8 +1,8 @@
 //! Parked frames are saved: claimed, read, hashed, compressed or written, and published. Keeper and pager run this code.
 
 use crate::space::{MemberIndex, Space};
-use memvisor_core::{Frame, PAGE_BYTES, Page, Saver};
 use crate::stores::{Pending, Stores};
+use memvisor_core::{Frame, PAGE_BYTES, Page, Saver};
 use memvisor_store::SaveOutcome;
 use memvisor_sys::Errno;
 use memvisor_sys::file::AlignedBuffer;

@@ -75,7 +75,8 @@ impl Space {
     /// Every member block that was ever taken, with its number. Blocks are taken from the front.
     pub fn members(&self) -> impl Iterator<Item = (MemberIndex, Member<'static>)> + '_ {
         self.blocks().take_while(|(_, block)| {
-            block.state().load(Ordering::Acquire) != member_state::FREE || block.joined_ns().load(Ordering::Relaxed) != 0
+            block.state().load(Ordering::Acquire) != member_state::FREE
+                || block.joined_ns().load(Ordering::Relaxed) != 0
         })
     }
 
@@ -190,7 +191,8 @@ impl Space {
         if word(header.store_full()) != 0 {
             return true;
         }
-        let log = word(header.log_pages()).saturating_sub(word(header.log_used_pages())) * memvisor_core::PAGE_BYTES as u64;
+        let log =
+            word(header.log_pages()).saturating_sub(word(header.log_used_pages())) * memvisor_core::PAGE_BYTES as u64;
         bytes > word(header.target_bytes()) + word(header.ram_limit_bytes()) * COMPRESSION_AT_BEST + log
     }
 

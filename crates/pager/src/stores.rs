@@ -204,7 +204,6 @@ impl Stores {
     }
 }
 
-
 /// What the log calls a page.
 fn owner(member: MemberIndex, page: PageIndex) -> u64 {
     (member.0 as u64) << 32 | u64::from(page.0)

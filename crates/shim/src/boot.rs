@@ -4,10 +4,10 @@ use crate::{door, forks, heap};
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicU64, Ordering};
+use memvisor_pager::Stores;
 use memvisor_pager::{MemberIndex, Monitor, Space, Start, leave_behind, say};
 use memvisor_proto::Layout;
 use memvisor_proto::space::{MAGIC, VERSION, option};
-use memvisor_pager::Stores;
 use memvisor_sys::futex::FutexWord;
 use memvisor_sys::shared::SharedFile;
 use memvisor_sys::{process, thread};
@@ -202,7 +202,8 @@ fn monitor() -> Result<Monitor, String> {
     let me = MemberIndex(MEMBER.load(Ordering::Acquire) as usize - 1);
     let log: Option<&CStr> = log.as_deref();
     let stores = Stores::attach(space.map(), log).map_err(|error| format!("its stores cannot be opened: {error}"))?;
-    let start = Start { space, me, door: &door::DOOR, stores, keeper_pid: keeper, spawn: |work| start_thread(work).is_ok() };
+    let start =
+        Start { space, me, door: &door::DOOR, stores, keeper_pid: keeper, spawn: |work| start_thread(work).is_ok() };
     let mut monitor = Monitor::new(start).map_err(|error| error.to_string())?;
     if forks::is_child() {
         monitor.inherit().map_err(|errno| format!("memory of its parent cannot be registered ({errno})"))?;

@@ -74,7 +74,6 @@ impl Turn {
             ring();
         }
     }
-
 }
 
 impl Drop for Turn {

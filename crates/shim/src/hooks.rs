@@ -6,9 +6,9 @@
 
 use crate::door::{self, Turn};
 use crate::inward::set_errno;
+use crate::pieces;
 use crate::raw;
 use core::ffi::{c_int, c_void};
-use crate::pieces;
 use linux_raw_sys::errno::{EFAULT, ENOMEM};
 use linux_raw_sys::general as kernel;
 use memvisor_pager::Note;
@@ -48,14 +48,7 @@ fn is_private_anonymous(flags: u32) -> bool {
 ///
 /// # Safety
 /// As `mmap`: what `MAP_FIXED` replaces must be the caller's.
-unsafe fn map_for_program(
-    addr: *mut c_void,
-    len: usize,
-    prot: c_int,
-    flags: c_int,
-    fd: c_int,
-    at: i64,
-) -> *mut c_void {
+unsafe fn map_for_program(addr: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, at: i64) -> *mut c_void {
     let (addr, prot, flags) = (addr.addr(), prot as u32, flags as u32);
     let replaces = flags & kernel::MAP_FIXED != 0 && door::touches(addr, len);
     let candidate = is_private_anonymous(flags) && (len >= MANAGED_MIN || replaces);
@@ -166,7 +159,8 @@ unsafe extern "C" fn mremap(
     // SAFETY: the caller's own promise.
     let remap = || unsafe { raw::remap(start, old_len, new_len, flags as usize, target) };
     let fixed = flags as u32 & kernel::MREMAP_FIXED != 0;
-    if !door::touches(start, old_len.max(1)) && !(fixed && door::touches(target, new_len)) {
+    let concerns_us = door::touches(start, old_len.max(1)) || fixed && door::touches(target, new_len);
+    if !concerns_us {
         return pointer(remap());
     }
     if new_len > old_len && door::refuses(new_len - old_len) {
