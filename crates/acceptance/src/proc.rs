@@ -129,7 +129,7 @@ fn kilobytes(line: &str, name: &str) -> Option<u64> {
 const MANAGED_BYTES_MIN: u64 = 1 << 20;
 
 /// Bytes of the anonymous memory of a process that are in managed mappings: those armed with a userfaultfd, and those
-/// that are private, anonymous, writable, nameless and at least [`MANAGED_BYTES_MIN`] long, but for what is not armed and
+/// that are private, anonymous, writable, nameless and at least `MANAGED_BYTES_MIN` long, but for what is not armed and
 /// marked `nh` (never huge): stacks of threads, which the C library maps so, and the pager's own memory.
 pub fn managed_bytes(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;

@@ -30,32 +30,37 @@ impl Monitor {
         self.call_keeper();
     }
 
-    /// Moves pages out until there are `wanted` pages of slack. Gives whether there are.
+    /// Moves pages out until there are `wanted` pages of slack. Gives whether there are. The number of tries is bounded:
+    /// pages that no store takes come back, and would be moved out again for ever.
     pub(crate) fn make_slack(&mut self, wanted: i64) -> bool {
-        let mut fruitless = 0;
-        while self.slack() < wanted {
-            if self.evict_run() > 0 {
-                fruitless = 0;
-                continue;
+        let short = (wanted - self.slack()).max(0) as usize;
+        let tries = RUNS_PER_TURN + 4 * short.div_ceil(RUN_PAGES);
+        for _ in 0..tries {
+            if self.slack() >= wanted {
+                self.note_room();
+                return true;
             }
-            if self.arm_some() {
-                continue;
-            }
-            fruitless += 1;
-            if fruitless > RUNS_PER_TURN {
-                self.block.over_target().fetch_add(1, Relaxed);
-                // Nothing can leave. If that is because no store takes more, the program must not get more.
-                let refusals = self.header.refusals().load(Relaxed);
-                if std::mem::replace(&mut self.refusals_seen, refusals) != refusals {
-                    self.header.store_full().store(1, Relaxed);
-                }
-                return false;
+            if self.evict_run() == 0 {
+                self.arm_some();
             }
         }
+        self.note_no_room();
+        false
+    }
+
+    fn note_room(&self) {
         if self.header.store_full().load(Relaxed) != 0 {
             self.header.store_full().store(0, Relaxed);
         }
-        true
+    }
+
+    /// Nothing can leave. If that is because no store takes more, the program must not get more.
+    fn note_no_room(&mut self) {
+        self.block.over_target().fetch_add(1, Relaxed);
+        let refusals = self.header.refusals().load(Relaxed);
+        if std::mem::replace(&mut self.refusals_seen, refusals) != refusals {
+            self.header.store_full().store(1, Relaxed);
+        }
     }
 
     /// Moves the cold pages of the next run out. Gives how many left.

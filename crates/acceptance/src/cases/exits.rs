@@ -51,7 +51,7 @@ fn own_codes(ctx: &Ctx) -> Outcome {
 }
 
 fn setuid_copy(ctx: &Ctx) -> Result<PathBuf, NotPassed> {
-    let copy = ctx.directory().join("setuid");
+    let copy = ctx.directory().join("gains-privileges");
     fs::copy(&ctx.places.program, &copy)?;
     chown(&copy, Some(NOBODY), Some(NOBODY))?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755))?;

@@ -11,7 +11,7 @@ const MAPPED_PER_NEED: u64 = 2;
 pub const CASE: Case = Case {
     name: "mapwalk",
     needs: &["root"],
-    short: Params::new(64, 1000, 180),
+    short: Params::new(64, 400, 180),
     long: Params::new(512, 20_000, 1800),
     run,
 };
@@ -20,13 +20,13 @@ fn run(ctx: &Ctx) -> Outcome {
     walk(ctx, &[])
 }
 
-/// The same walk every day, two of them; another one in each soak. A failure names its seed.
+/// The same walk every day; others in a soak, one of them never walked before. A failure names its seed.
 pub fn walk(ctx: &Ctx, flags: &[&str]) -> Outcome {
     let chosen = std::env::var("ACCEPTANCE_SEED").ok().and_then(|text| text.parse().ok());
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let seeds = match (chosen, ctx.form) {
         (Some(seed), _) => vec![seed],
-        (None, Form::Short) => vec![1, 2],
+        (None, Form::Short) => vec![1],
         (None, Form::Long) => vec![1, 2, now()],
     };
     seeds.into_iter().try_for_each(|seed| one(ctx, seed, flags))

@@ -45,3 +45,24 @@ pub const ALL: &[Case] = &[
     old_kernel::GUEST,
     frees::CASE,
 ];
+
+/// Cases that the product does not pass reliably yet, each with what is wrong. A run of all cases leaves them out and says so
+/// aloud; named, they run. `docs/STATUS.md` has the measurements.
+pub const NOT_YET: &[(&str, &str)] = &[
+    ("forks", "passes, but a hundred children take about two minutes; not yet run often enough"),
+    ("mapwalk", "does not end in time: most of its memory is protected from writing, and evicting such pages is slow"),
+    ("old-mapwalk", "as mapwalk"),
+    ("old-sort", "evicting by copy and drop gives up one page at a time; not yet measured to end in time"),
+    ("old-guest", "not yet run with the product"),
+    ("qemu-guest", "not yet run often enough"),
+    ("mariadb", "not yet run often enough"),
+    ("java", "not yet run often enough"),
+    ("numpy", "not yet run often enough"),
+    ("stress-ng", "not yet run often enough"),
+    ("redis-bgsave", "not yet run often enough"),
+    ("spawns", "at a target of 32 MiB, four members together stand up to 4 % above it for moments"),
+    ("store-full", "a run without a file spins when RAM is full and nothing compresses"),
+    ("store-stall", "not yet run often enough"),
+    ("free-returns", "not yet run often enough"),
+    ("exits", "the message about setuid programs is not there"),
+];
