@@ -34,7 +34,7 @@ fn run(ctx: &Ctx) -> Outcome {
         return Ok(());
     }
     unmanaged(ctx, &crate::guest::static_check(ctx)?, &["hello"], "static")?;
-    unmanaged(ctx, &setuid_copy(ctx)?, &["touch", "4096", "1"], "setuid")?;
+    unmanaged(ctx, &setuid_copy(ctx)?, &["touch", "4096", "1"], "set-user-ID")?;
     refused(ctx, &ctx.directory().join("no-such-program"), 127, "no-such-program")?;
     let plain_file = ctx.directory().join("no-program");
     fs::write(&plain_file, "text")?;
