@@ -187,21 +187,15 @@ impl Monitor {
                 self.count_staged(-1);
             }
             Err((_, Errno::EEXIST)) => self.wake(at),
-            // Shared with a forked child, or pinned: it can be copied all the same.
-            Err((_, Errno::EBUSY)) => {
-                cell.apply(|word| word.unpark_undone());
-                return self.copy_back(page, at, cell, frame);
-            }
             Err((_, Errno::EAGAIN)) => {
                 cell.apply(|word| word.unpark_undone());
                 return self.wake(at);
             }
-            // No such frame or no such place: the program gave the page away unseen.
+            // Shared with a forked child, pinned, or the place is executable or read-only, where nothing can be moved to: it
+            // can be copied all the same. Only a frame that cannot be read is one that the program gave away unseen.
             Err(_) => {
                 cell.apply(|word| word.unpark_undone());
-                self.block.holes().fetch_add(1, Relaxed);
-                self.discard(page);
-                return self.wake(at);
+                return self.copy_back(page, at, cell, frame);
             }
         }
         let (now, slot) = (self.now(), self.staging.entry(frame).slot());

@@ -11,7 +11,7 @@ fn run(ctx: &Ctx) -> Outcome {
     let [bytes, children] = [ctx.params.bytes, ctx.params.rounds].map(|number| number.to_string());
     let expected = format!("{children} children verified");
     // A hundred children look at every page often enough; in a soak each looks at all.
-    let one_in = if ctx.form == Form::Short { "4" } else { "1" };
+    let one_in = if ctx.form == Form::Short { "8" } else { "1" };
     ctx.own("forks").args([bytes, children]).arg(one_in).run()?.must_print(&expected)?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::pattern::{Dice, Pattern};
 /// Children that run at once: the memory that they change is charged to the same space.
 const AT_ONCE: u64 = 8;
 /// A child or the parent changes one page in this many between two verifications.
-const CHANGED_ONE_IN: u64 = 8;
+const CHANGED_ONE_IN: u64 = 16;
 
 /// Memory whose pages each have a version, which a fork copies along with it.
 struct Versioned {
