@@ -80,7 +80,7 @@ impl Running {
         if !self.promises.managed {
             return Some(self.root());
         }
-        // The keeper may have helpers of its own; the program is the child that maps the space.
+        // The keeper may have other children; the program is the child that maps the space.
         let tree = proc::tree(&proc::everyone(), self.root());
         let mut children = tree.iter().skip(1).filter(|kin| kin.parent == self.root() && !kin.zombie);
         children.find(|kin| proc::maps_space(kin.process.pid).is_some()).map(|kin| kin.process.pid)
