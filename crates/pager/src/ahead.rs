@@ -11,6 +11,10 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Pages of the largest fill.
 pub(crate) const AHEAD_PAGES_MAX: usize = 64;
 
+/// Ticks of the eviction clock's worth of pages (a 256th of the target each) that are held back. With one, sixty-four threads
+/// at 32 MiB stood 2.01 % above the target in 2 of 254 samples.
+const RESERVE_TICKS: i64 = 4;
+
 /// A page that is being filled together with others.
 #[derive(Clone, Copy)]
 struct Filling {
@@ -113,9 +117,9 @@ impl Monitor {
     }
 
     /// Pages that can be filled before something must leave. The whole staging ring is kept free of the budget, so that
-    /// frames in limbo never push the space above its target; and a 256th of the target, for what others do meanwhile.
+    /// frames in limbo never push the space above its target; and a 64th of the target, for what others do meanwhile.
     pub(crate) fn slack(&self) -> i64 {
         let staged = self.block.staged_pages().load(Relaxed) as i64;
-        self.space.headroom_pages() + staged - self.staging.frames() as i64 - self.granule as i64
+        self.space.headroom_pages() + staged - self.staging.frames() as i64 - RESERVE_TICKS * self.granule as i64
     }
 }

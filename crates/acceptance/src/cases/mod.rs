@@ -49,6 +49,7 @@ pub const ALL: &[Case] = &[
 /// Cases that the product does not pass reliably yet, each with what is wrong. A run of all cases leaves them out and says so
 /// aloud; named, they run. `docs/STATUS.md` has the measurements.
 pub const NOT_YET: &[(&str, &str)] = &[
+    ("threads64", "every byte is right; the charge stands 2 to 9 % above a target of 32 MiB for moments"),
     ("forks", "passes, but a hundred children take about two minutes; not yet run often enough"),
     ("mapwalk", "does not end in time: most of its memory is protected from writing, and evicting such pages is slow"),
     ("old-mapwalk", "as mapwalk"),
