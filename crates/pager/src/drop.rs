@@ -73,6 +73,9 @@ impl Monitor {
         let _ = FutexWord(&request.state).wake(1);
         let mut messages = MessageBuffer::new();
         while request.state.load(Acquire) == ASKED {
+            if self.deferred.is_empty() {
+                self.deferred_horizon = self.door.head();
+            }
             if self.uffd.read(&mut messages).unwrap_or(0) == 0 {
                 thread::yield_now();
                 continue;

@@ -40,6 +40,10 @@ impl Monitor {
                 self.note_room();
                 return true;
             }
+            if !self.deferred.is_empty() {
+                // Memory may have changed: hear of it before anything else leaves.
+                return false;
+            }
             if self.evict_run() == 0 {
                 self.arm_some();
             }

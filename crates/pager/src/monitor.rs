@@ -90,6 +90,8 @@ pub struct Monitor {
     pub(crate) spawn: SpawnThread,
     /// Messages that were read while waiting for another.
     pub(crate) deferred: Vec<Message>,
+    /// Notes left before the first of them was read.
+    pub(crate) deferred_horizon: u64,
     pub(crate) turns: u32,
     pub(crate) ticked_ns: u64,
     pub(crate) nascent: Option<Nascent>,
@@ -198,6 +200,7 @@ impl Monitor {
             dropper: Dropper::default(),
             spawn,
             deferred: Vec::with_capacity(4 * BATCH),
+            deferred_horizon: 0,
             turns: 0,
             ticked_ns: 0,
             nascent: None,
@@ -221,6 +224,9 @@ impl Monitor {
 
     fn wait(&mut self) {
         let busy = !self.staging.is_idle() || self.header.members().load(Relaxed) > 1 || self.nascent.is_some();
+        if !self.deferred.is_empty() {
+            return;
+        }
         let timeout = if busy { BUSY_TICK_MS } else { IDLE_TICK_MS };
         let mut fds = [PollFd::readable(self.uffd.fd()), PollFd::readable(self.loads.fd())];
         let count = if self.loads.outstanding() > 0 { 2 } else { 1 };
@@ -235,20 +241,28 @@ impl Monitor {
     /// that unmaps and another that maps the same place then are seen in that order (they share the door's lock, and the
     /// first returns only when its event was read).
     fn turn(&mut self, messages: &mut MessageBuffer) {
+        self.hear_deferred();
         let horizon = self.door.head();
         let count = self.uffd.read(messages).unwrap_or(0);
         self.read_notes(horizon);
         let read = messages.messages();
         self.hear(read);
-        while !self.deferred.is_empty() {
-            let deferred = std::mem::replace(&mut self.deferred, Vec::with_capacity(4 * BATCH));
-            self.hear(deferred.into_iter());
-        }
+        self.hear_deferred();
         self.finish_loads();
         if count > 0 {
             self.read_notes(self.door.head());
         }
         self.make_room();
+    }
+
+    /// Acts on messages that were put aside, before any note that was left after they were read: a thread that moved memory
+    /// leaves its note when its message was read, and a note that came first would throw away what the message moves.
+    fn hear_deferred(&mut self) {
+        while !self.deferred.is_empty() {
+            self.read_notes(self.deferred_horizon);
+            let deferred = std::mem::replace(&mut self.deferred, Vec::with_capacity(4 * BATCH));
+            self.hear(deferred.into_iter());
+        }
     }
 
     /// Acts on messages: first on what says that memory changed, then on the faults among them.
