@@ -53,7 +53,8 @@ fn an_interrupt_from_the_terminal_reaches_the_program_once() {
         .map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''")))
         .collect();
     let mut terminal = Command::new("script");
-    terminal.args(["-qec", &words.join(" "), "/dev/null"]).stdin(Stdio::piped());
+    // No shell stays between: one that did would get the interrupt too and end by it.
+    terminal.args(["-qec", &format!("exec {}", words.join(" ")), "/dev/null"]).stdin(Stdio::piped());
     let mut talking = Talking::start(&mut terminal);
     talking.until("ready");
     talking.child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
