@@ -18,18 +18,23 @@
 //! ```text
 //!   63                              24 23            8 7   6 5   4 3     0
 //!  ┌──────────────────────────────────┬───────────────┬─────┬─────┬───────┐
-//!  │ slot (40 bits) or frame (24)     │ stamp         │  0  │heat │ state │
+//!  │ slot (40 bits) or frame (24)     │ stamp         │ 0 G │heat │ state │
 //!  └──────────────────────────────────┴───────────────┴─────┴─────┴───────┘
 //! ```
 //!
 //! The stamp is a coarse eviction clock: of the last fill while resident, of the eviction while parked or stored, and
 //! the loader's ticket while loading, so that a load that was overtaken cannot be mistaken for a later one.
+//!
+//! `G` says that the program gave the page's contents away since they were last saved. The kernel tells of it first and
+//! takes the page afterwards, so such a page may still vanish without a word, and then reads as zeros. Any other page that
+//! is missing is lost: it must not be made up.
 
 use crate::slot::{SLOT_BITS, SlotRef};
 use crate::sync::{AtomicU64, Ordering};
 
 const STATE_MASK: u64 = 0xf;
 const HEAT_SHIFT: u32 = 4;
+const GIVEN: u64 = 1 << 6;
 const STAMP_SHIFT: u32 = 8;
 const BODY_SHIFT: u32 = 24;
 /// The highest heat a page can have.
@@ -145,6 +150,16 @@ impl PageWord {
         self.0 & STATE_MASK == 2
     }
 
+    /// Whether the program gave the contents away since they were last saved: the page may then be missing.
+    pub const fn may_be_missing(self) -> bool {
+        self.0 & GIVEN != 0
+    }
+
+    /// The word of `page`, as far given away as this one.
+    const fn next(self, page: Page, heat: u8, stamp: u16) -> Self {
+        Self(Self::new(page, heat, stamp).0 | self.0 & GIVEN)
+    }
+
     /// The same page with another heat.
     pub const fn with_heat(self, heat: u8) -> Self {
         Self(self.0 & !(3 << HEAT_SHIFT) | (heat as u64 & 3) << HEAT_SHIFT)
@@ -153,7 +168,7 @@ impl PageWord {
     /// The evictor takes a resident page.
     pub const fn park_begin(self) -> Option<Self> {
         match self.page() {
-            Page::Resident(slot) => Some(Self::new(Page::Parking(slot), self.heat(), self.stamp())),
+            Page::Resident(slot) => Some(self.next(Page::Parking(slot), self.heat(), self.stamp())),
             _ => None,
         }
     }
@@ -161,7 +176,7 @@ impl PageWord {
     /// The page has left its place for `frame`, at eviction time `now`. Its retained slot passes to the frame.
     pub const fn park_done(self, frame: Frame, now: u16) -> Option<Self> {
         match self.page() {
-            Page::Parking(_) => Some(Self::new(Page::Parked(frame), self.heat(), now)),
+            Page::Parking(_) => Some(self.next(Page::Parked(frame), self.heat(), now)),
             _ => None,
         }
     }
@@ -169,7 +184,7 @@ impl PageWord {
     /// The page refused to leave: it is resident as before.
     pub const fn park_refused(self) -> Option<Self> {
         match self.page() {
-            Page::Parking(slot) => Some(Self::new(Page::Resident(slot), self.heat(), self.stamp())),
+            Page::Parking(slot) => Some(self.next(Page::Resident(slot), self.heat(), self.stamp())),
             _ => None,
         }
     }
@@ -177,7 +192,7 @@ impl PageWord {
     /// There was nothing to move: the program gave the page away itself. The slot of the old word is the caller's.
     pub const fn park_found_hole(self) -> Option<Self> {
         match self.page() {
-            Page::Parking(_) => Some(Self::UNTOUCHED),
+            Page::Parking(_) => Some(Self(Self::UNTOUCHED.0 | GIVEN)),
             _ => None,
         }
     }
@@ -185,7 +200,7 @@ impl PageWord {
     /// A saver takes a parked page.
     pub const fn claim(self, saver: Saver) -> Option<Self> {
         match self.page() {
-            Page::Parked(frame) => Some(Self::new(Page::Saving(frame, saver), self.heat(), self.stamp())),
+            Page::Parked(frame) => Some(self.next(Page::Saving(frame, saver), self.heat(), self.stamp())),
             _ => None,
         }
     }
@@ -204,7 +219,7 @@ impl PageWord {
     pub const fn unclaim(self, frame: Frame, saver: Saver) -> Option<Self> {
         match self.page() {
             Page::Saving(at, by) if at.0 == frame.0 && by as u8 == saver as u8 => {
-                Some(Self::new(Page::Parked(frame), self.heat(), self.stamp()))
+                Some(self.next(Page::Parked(frame), self.heat(), self.stamp()))
             }
             _ => None,
         }
@@ -213,8 +228,8 @@ impl PageWord {
     /// A server of a fault takes a page without contents or a stored one; `ticket` tells its load from later ones.
     pub const fn load_begin(self, ticket: u16) -> Option<Self> {
         match self.page() {
-            Page::Untouched => Some(Self::new(Page::Loading(SlotRef::None), 0, ticket)),
-            Page::Stored(slot) => Some(Self::new(Page::Loading(slot), self.heat(), ticket)),
+            Page::Untouched => Some(self.next(Page::Loading(SlotRef::None), 0, ticket)),
+            Page::Stored(slot) => Some(self.next(Page::Loading(slot), self.heat(), ticket)),
             _ => None,
         }
     }
@@ -222,7 +237,7 @@ impl PageWord {
     /// The page is filled, at eviction time `now`; `retained` is the slot that still holds the same bytes.
     pub const fn load_done(self, ticket: u16, retained: SlotRef, heat: u8, now: u16) -> Option<Self> {
         match self.page() {
-            Page::Loading(_) if self.stamp() == ticket => Some(Self::new(Page::Resident(retained), heat, now)),
+            Page::Loading(_) if self.stamp() == ticket => Some(self.next(Page::Resident(retained), heat, now)),
             _ => None,
         }
     }
@@ -230,8 +245,8 @@ impl PageWord {
     /// The load did not happen; the page is as before it. `evicted` is the stamp to put back.
     pub const fn load_undone(self, ticket: u16, evicted: u16) -> Option<Self> {
         match self.page() {
-            Page::Loading(SlotRef::None) if self.stamp() == ticket => Some(Self::UNTOUCHED),
-            Page::Loading(slot) if self.stamp() == ticket => Some(Self::new(Page::Stored(slot), self.heat(), evicted)),
+            Page::Loading(SlotRef::None) if self.stamp() == ticket => Some(self.next(Page::Untouched, 0, 0)),
+            Page::Loading(slot) if self.stamp() == ticket => Some(self.next(Page::Stored(slot), self.heat(), evicted)),
             _ => None,
         }
     }
@@ -244,10 +259,18 @@ impl PageWord {
         }
     }
 
+    /// The page is not where it must be, and the program did not give it away.
+    pub const fn lose_missing(self) -> Option<Self> {
+        match self.page() {
+            Page::Resident(_) | Page::Parked(_) if !self.may_be_missing() => Some(Self::new(Page::Lost, 0, 0)),
+            _ => None,
+        }
+    }
+
     /// A server of a fault takes a parked frame that nobody reads, to move it back.
     pub const fn unpark_begin(self) -> Option<Self> {
         match self.page() {
-            Page::Parked(frame) => Some(Self::new(Page::Unparking(frame), self.heat(), self.stamp())),
+            Page::Parked(frame) => Some(self.next(Page::Unparking(frame), self.heat(), self.stamp())),
             _ => None,
         }
     }
@@ -255,7 +278,7 @@ impl PageWord {
     /// The frame is back in its place, at eviction time `now`; the frame's retained slot comes back with it.
     pub const fn unpark_done(self, retained: SlotRef, now: u16) -> Option<Self> {
         match self.page() {
-            Page::Unparking(_) => Some(Self::new(Page::Resident(retained), self.hotter(), now)),
+            Page::Unparking(_) => Some(self.next(Page::Resident(retained), self.hotter(), now)),
             _ => None,
         }
     }
@@ -263,7 +286,7 @@ impl PageWord {
     /// The frame could not go back yet; it stays parked.
     pub const fn unpark_undone(self) -> Option<Self> {
         match self.page() {
-            Page::Unparking(frame) => Some(Self::new(Page::Parked(frame), self.heat(), self.stamp())),
+            Page::Unparking(frame) => Some(self.next(Page::Parked(frame), self.heat(), self.stamp())),
             _ => None,
         }
     }
@@ -273,8 +296,8 @@ impl PageWord {
     /// stored copy of the same bytes, which the page keeps.
     pub const fn copied_back(self, retained: SlotRef, now: u16) -> Option<Self> {
         match self.page() {
-            Page::Parked(_) | Page::Saving(..) => Some(Self::new(Page::Resident(retained), self.hotter(), now)),
-            Page::Stored(slot) => Some(Self::new(Page::Resident(slot), self.hotter(), now)),
+            Page::Parked(_) | Page::Saving(..) => Some(self.next(Page::Resident(retained), self.hotter(), now)),
+            Page::Stored(slot) => Some(self.next(Page::Resident(slot), self.hotter(), now)),
             _ => None,
         }
     }
@@ -283,10 +306,10 @@ impl PageWord {
     pub const fn relocate(self, from: SlotRef, to: SlotRef) -> Option<Self> {
         match self.page() {
             Page::Stored(slot) if slot.pack() == from.pack() => {
-                Some(Self::new(Page::Stored(to), self.heat(), self.stamp()))
+                Some(self.next(Page::Stored(to), self.heat(), self.stamp()))
             }
             Page::Resident(slot) if slot.pack() == from.pack() && slot.is_some() => {
-                Some(Self::new(Page::Resident(to), self.heat(), self.stamp()))
+                Some(self.next(Page::Resident(to), self.heat(), self.stamp()))
             }
             _ => None,
         }
@@ -296,7 +319,7 @@ impl PageWord {
     pub const fn forget_slot(self) -> Option<Self> {
         match self.page() {
             Page::Resident(slot) if slot.is_some() => {
-                Some(Self::new(Page::Resident(SlotRef::None), self.heat(), self.stamp()))
+                Some(self.next(Page::Resident(SlotRef::None), self.heat(), self.stamp()))
             }
             _ => None,
         }
@@ -313,7 +336,7 @@ impl PageWord {
             | Page::Saving(..)
             | Page::Stored(_)
             | Page::Loading(_)
-            | Page::Lost => Some(Self::UNTOUCHED),
+            | Page::Lost => Some(Self(Self::UNTOUCHED.0 | GIVEN)),
         }
     }
 

@@ -6,7 +6,8 @@
 //! descriptor is needed that a program could close, and the answer comes on the thread's own CPU.
 //!
 //! Threads take turns under one lock, with signals blocked, and hold it over the system call that they report: so notes
-//! and the kernel's events come in the same order (see `Monitor::turn`). The monitor never takes that lock.
+//! and the kernel's events come in the same order (see `Monitor::turn`). The monitor never waits for that lock; it takes it
+//! when it is free, and holds it while pages leave, so that what is mapped where cannot change under its hands.
 
 use memvisor_sys::futex::FutexWord;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,8 @@ pub enum Note {
     Mapped { start: usize, end: usize },
     /// This range is no longer what it was.
     Unmapped { start: usize, end: usize },
+    /// What is in this range is about to be moved; left before the system call.
+    Moving { start: usize, end: usize },
     /// A fork follows: make ready a member for the child. Answer: its number plus one, 0 when there is none.
     ForkPrepare,
     /// The fork is over in the parent.
@@ -75,6 +78,11 @@ impl Door {
         }
     }
 
+    /// Takes the turn if nobody has it.
+    pub fn try_lock(&self) -> bool {
+        self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
     /// Ends the thread's turn.
     pub fn unlock(&self) {
         if self.lock.swap(0, Ordering::Release) == 2 {
@@ -104,6 +112,7 @@ impl Door {
             Note::Unmapped { start, end } => (1, start, end),
             Note::ForkPrepare => (2, 0, 0),
             Note::ForkDone => (3, 0, 0),
+            Note::Moving { start, end } => (4, start, end),
         };
         let slot = &self.notes[(head % NOTES_MAX) as usize];
         slot[0].store(kind, Ordering::Relaxed);
@@ -138,7 +147,8 @@ impl Door {
             }
             1 => Note::Unmapped { start, end },
             2 => Note::ForkPrepare,
-            _ => Note::ForkDone,
+            3 => Note::ForkDone,
+            _ => Note::Moving { start, end },
         };
         self.tail.store(tail + 1, Ordering::Release);
         Some(note)

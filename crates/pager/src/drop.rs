@@ -5,6 +5,7 @@
 //! message of that call. What else it reads meanwhile is put aside for the next turn.
 
 use crate::monitor::Monitor;
+use memvisor_core::{PAGE_BYTES, RUN_PAGES};
 use memvisor_sys::futex::FutexWord;
 use memvisor_sys::uffd::{Message, MessageBuffer};
 use memvisor_sys::{memory, thread};
@@ -15,7 +16,6 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 const IDLE: u64 = 0;
 const ASKED: u64 = 1;
 const DONE: u64 = 2;
-const FAILED: u64 = 3;
 /// Starts a thread that, like the monitor, never touches managed memory; `false` when there is none to be had.
 pub type SpawnThread = fn(Box<dyn FnOnce() + Send>) -> bool;
 
@@ -52,8 +52,8 @@ fn serve(request: &Request) {
         match request.state.load(Acquire) {
             ASKED => {
                 let (start, bytes) = (request.start.load(Relaxed) as usize, request.bytes.load(Relaxed) as usize);
-                let dropped = memory::drop_pages(start, bytes).is_ok();
-                request.state.store(if dropped { DONE } else { FAILED }, Release);
+                let _ = memory::drop_pages(start, bytes);
+                request.state.store(DONE, Release);
                 let _ = FutexWord(&request.state).wake(1);
             }
             state => {
@@ -63,15 +63,45 @@ fn serve(request: &Request) {
     }
 }
 
+/// Messages of what the program gives away while the monitor itself drops a range.
+struct Overheard {
+    start: usize,
+    /// How often each page of the range was said to be given away.
+    told: [u8; RUN_PAGES],
+}
+
+impl Overheard {
+    /// Whether the message could be of our own drop: it lies in the range.
+    fn takes(&mut self, message: &Message, bytes: usize) -> bool {
+        let Message::Remove { start, end } = *message else { return false };
+        if start < self.start || end > self.start + bytes {
+            return false;
+        }
+        for at in (start - self.start) / PAGE_BYTES..(end - self.start) / PAGE_BYTES {
+            self.told[at] = self.told[at].saturating_add(1);
+        }
+        true
+    }
+
+    /// The pages that the program gave away too: they were told of more than once.
+    fn given_by_program(&self) -> impl Iterator<Item = Message> + '_ {
+        self.told.iter().enumerate().filter(|(_, told)| **told > 1).map(|(at, _)| {
+            let start = self.start + at * PAGE_BYTES;
+            Message::Remove { start, end: start + PAGE_BYTES }
+        })
+    }
+}
+
 impl Monitor {
-    /// Gives the pages of `start..start+bytes` up. `false` when the kernel refuses.
-    pub(crate) fn drop_program_pages(&mut self, start: usize, bytes: usize) -> bool {
-        let Some(request) = self.dropper.request(self.spawn) else { return false };
+    /// Gives the pages of `start..start+bytes` up, a run at most. What the kernel refuses to drop stays.
+    pub(crate) fn drop_program_pages(&mut self, start: usize, bytes: usize) {
+        let Some(request) = self.dropper.request(self.spawn) else { return };
         request.start.store(start as u64, Relaxed);
         request.bytes.store(bytes as u64, Relaxed);
         request.state.store(ASKED, Release);
         let _ = FutexWord(&request.state).wake(1);
         let mut messages = MessageBuffer::new();
+        let mut overheard = Overheard { start, told: [0; RUN_PAGES] };
         while request.state.load(Acquire) == ASKED {
             if self.deferred.is_empty() {
                 self.deferred_horizon = self.door.head();
@@ -80,9 +110,9 @@ impl Monitor {
                 thread::yield_now();
                 continue;
             }
-            let own = Message::Remove { start, end: start + bytes };
-            self.deferred.extend(messages.messages().filter(|message| *message != own));
+            self.deferred.extend(messages.messages().filter(|message| !overheard.takes(message, bytes)));
         }
-        request.state.swap(IDLE, Release) == DONE
+        request.state.store(IDLE, Release);
+        self.deferred.extend(overheard.given_by_program());
     }
 }

@@ -14,6 +14,14 @@ const ROOM_PAGES: i64 = 2 * RUN_PAGES as i64;
 /// How often the monitor yields to a keeper that holds the oldest frame before it takes the page back itself.
 const KEEPER_PATIENCE: u32 = 2000;
 
+/// What became of pages that should leave, a bit each.
+struct Left {
+    wanted: u16,
+    left: u16,
+    /// Why the first that stayed did.
+    refused: Errno,
+}
+
 impl Monitor {
     /// Moves pages out until there is slack again, or nothing is left that can leave.
     pub(crate) fn make_room(&mut self) {
@@ -33,6 +41,15 @@ impl Monitor {
     /// Moves pages out until there are `wanted` pages of slack. Gives whether there are. The number of tries is bounded:
     /// pages that no store takes come back, and would be moved out again for ever.
     pub(crate) fn make_slack(&mut self, wanted: i64) -> bool {
+        if !self.hold_layout() {
+            return false;
+        }
+        let made = self.evict_until(wanted);
+        self.let_layout_go();
+        made
+    }
+
+    fn evict_until(&mut self, wanted: i64) -> bool {
         let short = (wanted - self.slack()).max(0) as usize;
         let tries = RUNS_PER_TURN + 4 * short.div_ceil(RUN_PAGES);
         for _ in 0..tries {
@@ -97,7 +114,7 @@ impl Monitor {
     fn park(&mut self, first: PageIndex, cold: u16) -> u32 {
         let mut evicted = 0;
         let mut at = 0;
-        while at < RUN_PAGES {
+        while at < RUN_PAGES && self.deferred.is_empty() {
             if cold & 1 << at == 0 {
                 at += 1;
                 continue;
@@ -158,21 +175,25 @@ impl Monitor {
             }
         }
         if done == 0 && refused == Some(Errno::EINVAL) {
-            return self.park_one_by_one(first, count, cold, frame);
+            return self.park_unmovable(first, count, cold, frame);
         }
-        self.end_parking(first, count, cold, frame, done, refused)
+        let left = ((1u32 << done) - 1) as u16 & cold;
+        self.end_parking(first, count, frame, Left { wanted: cold, left, refused: refused.unwrap_or(Errno::EAGAIN) })
     }
 
-    /// The pages are not all of one mapping, or not of one that may be written: such cannot be moved, but copied.
-    fn park_one_by_one(&mut self, first: PageIndex, count: usize, cold: u16, frame: Frame) -> u32 {
-        self.end_parking(first, count, cold, frame, 0, Some(Errno::EAGAIN));
-        let pages = (0..count).filter(|at| cold & 1 << at != 0);
-        pages
-            .map(|at| {
-                let page = PageIndex(first.0 + at as u32);
-                if count == 1 { self.park_by_copy(page, 1, 1) } else { self.park_by_move(page, 1, 1) }
-            })
-            .sum()
+    /// The pages are not all of one mapping, or not of one that may be written: such cannot be moved, but copied; one by one
+    /// where the kernel wants that.
+    fn park_unmovable(&mut self, first: PageIndex, count: usize, cold: u16, frame: Frame) -> u32 {
+        self.end_parking(first, count, frame, Left { wanted: cold, left: 0, refused: Errno::EAGAIN });
+        let mut left = self.park_by_copy(first, count, cold);
+        if left == 0 && count > 1 {
+            for at in (0..count).filter(|at| cold & 1 << at != 0) {
+                if self.deferred.is_empty() {
+                    left += self.park_by_move(PageIndex(first.0 + at as u32), 1, 1);
+                }
+            }
+        }
+        left
     }
 
     /// Makes the cold pages from the `from`-th on this process's own again after a fork. Only pages that are present are
@@ -209,17 +230,15 @@ impl Monitor {
         &mut self,
         first: PageIndex,
         count: usize,
-        cold: u16,
         frame: Frame,
-        done: usize,
-        refused: Option<Errno>,
+        Left { wanted, left, refused }: Left,
     ) -> u32 {
         let now = self.now();
-        let mut parked = 0;
-        for at in (0..count).filter(|at| cold & 1 << at != 0) {
+        let (mut parked, mut is_first_refused) = (0, true);
+        for at in (0..count).filter(|at| wanted & 1 << at != 0) {
             let cell = self.space.page(PageIndex(first.0 + at as u32));
             let frame = Frame(frame.0 + at as u32);
-            if at < done {
+            if left & 1 << at != 0 {
                 // The slot passed to the frame's entry before the move; a relocation between is not possible, for it
                 // takes resident and stored pages only.
                 if cell.apply(|word| word.park_done(frame, now)).is_some() {
@@ -227,16 +246,15 @@ impl Monitor {
                     parked += 1;
                 }
             } else {
-                let heat = if at == done && refused != Some(Errno::EAGAIN) { memvisor_core::page::HEAT_MAX } else { 0 };
+                let is_immovable = std::mem::take(&mut is_first_refused) && refused != Errno::EAGAIN;
+                let heat = if is_immovable { memvisor_core::page::HEAT_MAX } else { 0 };
+                self.block.immovable().fetch_add(u64::from(is_immovable), Relaxed);
                 cell.apply(|word| word.park_refused().map(|word| word.with_heat(word.heat().max(heat))));
                 self.staging.entry(frame).set(None, SlotRef::None);
             }
         }
-        if refused.is_some_and(|errno| errno != Errno::EAGAIN) {
-            self.block.immovable().fetch_add(1, Relaxed);
-        }
-        if done > 0 {
-            self.staging.publish(done as u64);
+        if left != 0 {
+            self.staging.publish(u64::from(u16::BITS - left.leading_zeros()));
         }
         self.count_resident(-i64::from(parked));
         self.count_staged(i64::from(parked));
@@ -250,40 +268,50 @@ impl Monitor {
         }
         let (frame, from) = (self.staging.next(), self.space.address(first));
         self.begin_parking(first, count, cold, frame);
-        let protected = self.uffd.write_protect(from, count * PAGE_BYTES, uffd::WRITEPROTECT_WP);
-        let mut done = 0;
-        if protected.is_ok() {
-            while done < count && self.copy_out(from, frame, done, cold) {
-                done += 1;
-            }
+        let mut left = 0;
+        if self.uffd.write_protect(from, count * PAGE_BYTES, uffd::WRITEPROTECT_WP).is_ok() {
+            left = self.copy_out(from, frame, cold & ((1u32 << count) - 1) as u16);
+            let _ = self.uffd.write_protect(from, count * PAGE_BYTES, 0);
         }
-        if done < count {
-            let rest = from + done * PAGE_BYTES;
-            let _ = self.uffd.write_protect(rest, (count - done) * PAGE_BYTES, 0);
-        }
-        let refused = (done < count).then(|| protected.err().unwrap_or(Errno::EFAULT));
-        self.end_parking(first, count, cold, frame, done, refused)
+        self.end_parking(first, count, frame, Left { wanted: cold, left, refused: Errno::EFAULT })
     }
 
-    fn copy_out(&mut self, from: usize, frame: Frame, at: usize, cold: u16) -> bool {
-        if cold & 1 << at == 0 {
-            return true;
+    /// Copies those of `cold` pages that are present to their frames and drops them from their place. Gives those that
+    /// have left.
+    fn copy_out(&mut self, from: usize, frame: Frame, cold: u16) -> u16 {
+        let present = self.present_of(from, cold);
+        let mut copied = 0u16;
+        for at in (0..RUN_PAGES).filter(|at| present & 1 << at != 0) {
+            let (offset, bytes) = (at * PAGE_BYTES, self.buffer.page_mut(0));
+            if self.memory.pread_exact(bytes, (from + offset) as u64).is_ok()
+                && self.staging_uffd.copy(self.staging.address(frame) + offset, bytes.as_ptr(), PAGE_BYTES, 0).is_ok()
+            {
+                copied |= 1 << at;
+            }
         }
-        let address = from + at * PAGE_BYTES;
-        // A hole would fault, and this thread would wait for itself.
-        if self.pagemap.present(address) != Ok(true)
-            || self.memory.pread_exact(self.buffer.page_mut(0), address as u64).is_err()
-        {
-            return false;
+        let mut rest = copied;
+        while rest != 0 {
+            let first = rest.trailing_zeros() as usize;
+            let count = (rest >> first).trailing_ones() as usize;
+            self.drop_program_pages(from + first * PAGE_BYTES, count * PAGE_BYTES);
+            rest &= !((((1u32 << count) - 1) as u16) << first);
         }
-        let place = self.staging.address(Frame(frame.0 + at as u32));
-        if self.staging_uffd.copy(place, self.buffer.as_ptr(), PAGE_BYTES, 0).is_err() {
-            return false;
+        let stayed = self.present_of(from, copied);
+        for at in (0..RUN_PAGES).filter(|at| stayed & 1 << at != 0) {
+            let _ = memvisor_sys::memory::drop_pages(self.staging.address(frame) + at * PAGE_BYTES, PAGE_BYTES);
         }
-        if self.drop_program_pages(address, PAGE_BYTES) {
-            return true;
+        copied & !stayed
+    }
+
+    /// Which of the pages that `pages` names are present.
+    fn present_of(&self, from: usize, pages: u16) -> u16 {
+        let mut present = 0;
+        for at in (0..RUN_PAGES).filter(|at| pages & 1 << at != 0) {
+            if self.pagemap.present(from + at * PAGE_BYTES) == Ok(true) {
+                present |= 1 << at;
+            }
         }
-        memvisor_sys::memory::drop_pages(place, PAGE_BYTES).is_err()
+        present
     }
 
     /// Whether `count` frames are free in one piece; frees, waits and saves until they are.

@@ -34,7 +34,7 @@ impl Monitor {
             Page::Parked(frame) => self.unpark(page, at, cell, frame),
             Page::Saving(frame, _) => self.copy_back(page, at, cell, frame),
             Page::Resident(_) if write_protect => self.unprotect(at),
-            Page::Resident(_) => self.refill_if_gone(at),
+            Page::Resident(_) => self.refill_if_given(page, at),
             // Only this thread parks, loads and unparks; a load from the log wakes its threads when it ends.
             Page::Parking(_) | Page::Loading(_) | Page::Unparking(_) => {}
             Page::Lost => self.poison(at),
@@ -102,7 +102,11 @@ impl Monitor {
     ) {
         match self.put(at, bytes, PAGE_BYTES) {
             Placed::Done => {}
-            Placed::Occupied => self.wake(at),
+            Placed::Occupied => {
+                // Only the kernel's own bytes can lie there, and they are not those of the page.
+                crate::say::line(format_args!("page {at:#x} is stored and present at once: the program ends"));
+                memvisor_sys::process::end_with_sigbus();
+            }
             Placed::Later | Placed::Gone => {
                 self.space.page(page).apply(|word| word.load_undone(ticket, evicted));
                 return self.wake(at);
@@ -209,9 +213,7 @@ impl Monitor {
     /// in first and the word follows, so whatever the saver does between is seen.
     pub(crate) fn copy_back(&mut self, page: PageIndex, at: usize, cell: PageCell<'_>, frame: Frame) {
         if self.staging.read(&[frame], self.buffer.page_mut(0)) == 0 {
-            self.block.holes().fetch_add(1, Relaxed);
-            self.discard(page);
-            return self.wake(at);
+            return self.frame_is_empty(page, at);
         }
         match self.put(at, self.buffer.as_ptr(), PAGE_BYTES) {
             Placed::Done => {}
@@ -231,14 +233,49 @@ impl Monitor {
         self.wake(at);
     }
 
-    /// A fault on a page that should be in its place: it was served a moment ago, or the program gave it away unseen.
-    fn refill_if_gone(&mut self, at: usize) {
+    /// The frame of a parked page is empty: the kernel took the page after the program had given it away. The message that
+    /// says so may be among those that were put aside.
+    fn frame_is_empty(&mut self, page: PageIndex, at: usize) {
+        if self.space.page(page).get().may_be_missing() {
+            self.block.holes().fetch_add(1, Relaxed);
+            self.discard(page);
+        } else if self.deferred.is_empty() {
+            self.lose_missing(page, at);
+        }
+        self.wake(at);
+    }
+
+    /// A fault on a page that should be in its place: it was served a moment ago, or the kernel took it after the program
+    /// had given it away.
+    fn refill_if_given(&mut self, page: PageIndex, at: usize) {
+        if !self.space.page(page).get().may_be_missing() {
+            return match self.uffd.poison(at, PAGE_BYTES) {
+                Ok(()) => self.lose_missing(page, at),
+                Err(_) => self.wake(at),
+            };
+        }
         match self.put(at, self.zeros.as_ptr(), PAGE_BYTES) {
             Placed::Done => {
                 self.block.holes().fetch_add(1, Relaxed);
             }
             Placed::Occupied | Placed::Later | Placed::Gone => self.wake(at),
         }
+    }
+
+    /// A page is not where its word says, and the program did not give it away: it must not be made up.
+    fn lose_missing(&mut self, page: PageIndex, at: usize) {
+        let Some((before, _)) = self.space.page(page).apply(|word| word.lose_missing()) else { return };
+        match before.page() {
+            Page::Resident(slot) => {
+                self.count_resident(-1);
+                self.release(slot);
+            }
+            Page::Parked(frame) => self.release(self.staging.entry(frame).slot()),
+            _ => {}
+        }
+        self.block.lost().fetch_add(1, Relaxed);
+        crate::say::missing_page(&self.space, self.me, at, before);
+        self.poison(at);
     }
 }
 

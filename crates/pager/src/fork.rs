@@ -197,7 +197,7 @@ impl Monitor {
 
     fn settle_absent(&mut self, start: usize, end: usize) {
         self.for_each_page(start, end, |monitor, page| {
-            monitor.space.page(page).apply(|word| word.is_resident().then_some(PageWord::UNTOUCHED));
+            monitor.space.page(page).apply(|word| if word.is_resident() { word.discard() } else { None });
         });
     }
 

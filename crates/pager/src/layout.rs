@@ -17,15 +17,22 @@ impl Monitor {
     /// Reads the notes of the program's threads that are older than `horizon`.
     pub(crate) fn read_notes(&mut self, horizon: u64) {
         while let Some(note) = self.door.take(horizon) {
-            match note {
-                Note::Mapped { start, end } => self.mapped(start, end),
-                Note::Unmapped { start, end } => self.unmapped(start, end),
-                Note::ForkPrepare => {
-                    let child = self.prepare_fork();
-                    self.door.set_answer(child.map_or(0, |member| member.0 as u64 + 1));
-                }
-                Note::ForkDone => self.nascent = None,
+            self.act_on(note);
+        }
+    }
+
+    fn act_on(&mut self, note: Note) {
+        // The thread that moves leaves the next note when it has moved; nobody leaves one before.
+        self.moving = 0..0;
+        match note {
+            Note::Mapped { start, end } => self.mapped(start, end),
+            Note::Unmapped { start, end } => self.unmapped(start, end),
+            Note::Moving { start, end } => self.moving = start..end,
+            Note::ForkPrepare => {
+                let child = self.prepare_fork();
+                self.door.set_answer(child.map_or(0, |member| member.0 as u64 + 1));
             }
+            Note::ForkDone => self.nascent = None,
         }
     }
 
@@ -36,11 +43,41 @@ impl Monitor {
         self.count_unarmed(bytes as i64);
         self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
         let short = -self.slack();
-        if short <= 0 {
+        if short <= 0 || !self.hold_layout() {
             return;
         }
-        let short = (short as usize * PAGE_BYTES).next_multiple_of(PAGE_BYTES).min(end - start);
+        let short = (short as usize * PAGE_BYTES).min(end - start);
         self.arm(end - short, end);
+        self.let_layout_go();
+    }
+
+    /// Takes the door's lock if no thread has it: until [`Monitor::let_layout_go`], what is mapped where stays as it is. A
+    /// thread that rings waits for this one, so its turn is as good as ours. `false`: some thread is changing the
+    /// layout, and nothing may leave or be armed until the monitor has heard of it.
+    pub(crate) fn hold_layout(&mut self) -> bool {
+        if self.layout_holds == 0 && !self.door.try_lock() {
+            return false;
+        }
+        self.layout_holds += 1;
+        true
+    }
+
+    /// Gives the door's lock back.
+    pub(crate) fn let_layout_go(&mut self) {
+        self.layout_holds -= 1;
+        if self.layout_holds == 0 {
+            self.door.unlock();
+        }
+    }
+
+    /// The kernel has moved `from..from+len` to `to`. Notes that are older than the move are read first, and none that is
+    /// younger: one of them could say that other memory, which lay at `to` before, is gone.
+    pub(crate) fn moved(&mut self, from: usize, to: usize, len: usize) {
+        while !(self.moving.start <= from && from + len <= self.moving.end) {
+            let Some(note) = self.door.take(self.door.head()) else { break };
+            self.act_on(note);
+        }
+        self.remapped(from, to, len);
     }
 
     pub(crate) fn count_unarmed(&self, bytes: i64) {
@@ -102,7 +139,7 @@ impl Monitor {
     }
 
     /// The pages of `from..from+len` are at `to` now, with their registration.
-    pub(crate) fn remapped(&mut self, from: usize, to: usize, len: usize) {
+    fn remapped(&mut self, from: usize, to: usize, len: usize) {
         let pieces = self.regions.remove(from, from + len);
         for piece in &pieces {
             self.block.managed_bytes().fetch_sub(piece.bytes() as u64, Relaxed);
@@ -121,7 +158,13 @@ impl Monitor {
                     self.count_unarmed(piece.bytes() as i64);
                 }
                 Arming::Armed => {
-                    self.make_windows(start, end);
+                    if !self.make_windows(start, end) {
+                        // Without words nobody would know where the pages are.
+                        crate::say::line(format_args!(
+                            "no page table is left for memory that was moved: the program ends"
+                        ));
+                        memvisor_sys::process::end_with_sigbus();
+                    }
                     self.regions.set_armed(start, end);
                     self.move_words(piece.start, start, piece.bytes());
                 }
@@ -248,20 +291,19 @@ impl Monitor {
     }
 
     /// A fault in memory that has no words: the kernel grew a registered mapping, or two were joined. Such a page was
-    /// never given contents by anybody, so it starts as zeros.
+    /// never given contents by anybody, so it starts as zeros; the memory around it is armed as far as it is known to be
+    /// plain, for a thread that is waiting for more of it.
     pub(crate) fn adopt(&mut self, at: usize) {
-        let Some(&(start, end)) = self.anonymous_in(at, at + PAGE_BYTES).first() else { return self.wake(at) };
-        if !self.make_windows(start, end) {
-            return self.wake(at);
+        if self.hold_layout() {
+            let piece = self.regions.at(at).filter(|piece| piece.arming == Arming::Unarmed).unwrap_or_else(|| {
+                self.unmapped(at, at + PAGE_BYTES);
+                self.mapped(at, at + PAGE_BYTES);
+                Piece { start: at, end: at + PAGE_BYTES, arming: Arming::Unarmed }
+            });
+            self.arm(piece.start.max(at.saturating_sub(ARM_STEP_BYTES)), piece.end.min(at + ARM_STEP_BYTES));
+            self.let_layout_go();
         }
-        self.regions.set_armed(start, end);
-        let Some(page) = self.page_at(at) else { return self.wake(at) };
-        let cell = self.space.page(page);
-        if cell.get().page() == Page::Outside {
-            cell.put(PageWord::UNTOUCHED);
-            self.block.managed_bytes().fetch_add(PAGE_BYTES as u64, Relaxed);
-            self.serve(at, false);
-        }
+        self.wake(at);
     }
 
     /// Registers fresh pages for the program's threads to ring at.
@@ -280,7 +322,10 @@ impl Monitor {
     /// Answers a ring: every note is read by now. When half of the bells are used up, the other half is made new.
     pub(crate) fn answer(&mut self, address: usize) {
         self.block.requests().fetch_add(1, Relaxed);
+        // Who rings has the turn, and keeps it until it is answered.
+        self.layout_holds += 1;
         self.read_notes(self.door.head());
+        self.layout_holds -= 1;
         let at = (address & !(PAGE_BYTES - 1)) - self.bells;
         let half = crate::door::BELLS / 2 * PAGE_BYTES;
         if at.is_multiple_of(half) {

@@ -30,6 +30,7 @@ use memvisor_sys::pagemap::Pagemap;
 use memvisor_sys::poll::PollFd;
 use memvisor_sys::uffd::{self, Message, MessageBuffer, Uffd};
 use memvisor_sys::{Errno, clock, thread};
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// While frames wait or other members run, the monitor looks around this often, in milliseconds.
@@ -92,6 +93,10 @@ pub struct Monitor {
     pub(crate) deferred: Vec<Message>,
     /// Notes left before the first of them was read.
     pub(crate) deferred_horizon: u64,
+    /// How often this thread holds the door's lock, or a thread that holds it waits for this one.
+    pub(crate) layout_holds: u32,
+    /// What is being moved, as far as notes were read.
+    pub(crate) moving: Range<usize>,
     pub(crate) turns: u32,
     pub(crate) ticked_ns: u64,
     pub(crate) nascent: Option<Nascent>,
@@ -201,6 +206,8 @@ impl Monitor {
             spawn,
             deferred: Vec::with_capacity(4 * BATCH),
             deferred_horizon: 0,
+            layout_holds: 0,
+            moving: 0..0,
             turns: 0,
             ticked_ns: 0,
             nascent: None,
@@ -223,7 +230,10 @@ impl Monitor {
     }
 
     fn wait(&mut self) {
-        let busy = !self.staging.is_idle() || self.header.members().load(Relaxed) > 1 || self.nascent.is_some();
+        let busy = !self.staging.is_idle()
+            || self.header.members().load(Relaxed) > 1
+            || self.nascent.is_some()
+            || self.slack() < 0;
         if !self.deferred.is_empty() {
             return;
         }
@@ -278,7 +288,7 @@ impl Monitor {
                 Message::Fault { .. } => self.deferred.push(message),
                 Message::Remove { start, end } => self.removed(start, end),
                 Message::Unmap { start, end } => self.unmapped(start, end),
-                Message::Remap { from, to, len } => self.remapped(from, to, len),
+                Message::Remap { from, to, len } => self.moved(from, to, len),
                 Message::Fork { .. } => {}
             }
         }

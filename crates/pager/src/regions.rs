@@ -86,6 +86,11 @@ impl Regions {
         self.pieces.insert(start, (end, Arming::Armed));
     }
 
+    /// The piece that holds `address`.
+    pub fn at(&self, address: usize) -> Option<Piece> {
+        self.next_overlap(address, address + 1)
+    }
+
     /// The unarmed piece with the lowest address at or after `from`, else the lowest of all.
     pub fn unarmed_from(&self, from: usize) -> Option<Piece> {
         let unarmed = |(&start, &(end, arming)): (&usize, &(usize, Arming))| {

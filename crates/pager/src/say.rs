@@ -1,7 +1,7 @@
 //! One line for people, from a thread that has no descriptors of its own and may not allocate.
 
 use crate::space::{MemberIndex, Space};
-use memvisor_core::SlotRef;
+use memvisor_core::{PageWord, SlotRef};
 use memvisor_store::Why;
 use std::fmt::Write;
 
@@ -29,12 +29,19 @@ pub fn line(text: std::fmt::Arguments<'_>) {
 
 /// A page cannot be brought back true.
 pub(crate) fn lost_page(space: &Space, member: MemberIndex, at: usize, store: &str, slot: SlotRef, why: &Why) {
-    let header = space.header();
-    let id = header.id_low().load(std::sync::atomic::Ordering::Relaxed);
+    lost(space, member, at, format_args!("store {store}, {slot:?}: {why:?}"));
+}
+
+/// A page is not where it was put: an error of memvisor, or of a program that gives memory away behind its back.
+pub(crate) fn missing_page(space: &Space, member: MemberIndex, at: usize, word: PageWord) {
+    lost(space, member, at, format_args!("it is not there ({word:?})"));
+}
+
+fn lost(space: &Space, member: MemberIndex, at: usize, why: std::fmt::Arguments<'_>) {
+    let id = space.header().id_low().load(std::sync::atomic::Ordering::Relaxed);
+    let process = memvisor_sys::process::getpid();
     line(format_args!(
-        "space {id:016x}: page {at:#x} of process {} is lost: store {store}, {slot:?}: {why:?}. \
-         A touch of it is a SIGBUS (member {}).",
-        memvisor_sys::process::getpid(),
+        "space {id:016x}: page {at:#x} of process {process} is lost: {why}. A touch of it is a SIGBUS (member {}).",
         member.0
     ));
 }

@@ -167,6 +167,7 @@ unsafe extern "C" fn mremap(
         return pointer(-(ENOMEM as isize));
     }
     let turn = Turn::take();
+    turn.leave(Note::Moving { start, end: start + pages(old_len) });
     let mut result = remap();
     if result == -(EFAULT as isize) {
         result = pieces::remap(start, old_len, new_len, flags as u32, target);
