@@ -13,9 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-const IDLE: u64 = 0;
-const ASKED: u64 = 1;
-const DONE: u64 = 2;
+/// The thread was started and does not listen yet. The C library may touch managed memory on its way, so the monitor
+/// must not wait for it.
+const STARTING: u64 = 0;
+const IDLE: u64 = 1;
+const ASKED: u64 = 2;
+const DONE: u64 = 3;
 /// Starts a thread that, like the monitor, never touches managed memory; `false` when there is none to be had.
 pub type SpawnThread = fn(Box<dyn FnOnce() + Send>) -> bool;
 
@@ -33,6 +36,7 @@ pub(crate) struct Dropper {
 }
 
 impl Dropper {
+    /// The request of the thread, if it listens already.
     fn request(&mut self, spawn: SpawnThread) -> Option<Arc<Request>> {
         if self.request.is_none() {
             let request = Arc::new(Request::default());
@@ -42,12 +46,13 @@ impl Dropper {
             }
             self.request = Some(request);
         }
-        self.request.clone()
+        self.request.clone().filter(|request| request.state.load(Acquire) != STARTING)
     }
 }
 
 fn serve(request: &Request) {
     let _ = thread::name(c"memvisor-drop");
+    request.state.store(IDLE, Release);
     loop {
         match request.state.load(Acquire) {
             ASKED => {

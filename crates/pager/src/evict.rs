@@ -25,9 +25,6 @@ struct Left {
 impl Monitor {
     /// Moves pages out until there is slack again, or nothing is left that can leave.
     pub(crate) fn make_room(&mut self) {
-        if self.nascent.is_some() {
-            return;
-        }
         if self.slack() < 0 {
             self.make_slack(ROOM_PAGES);
         }
@@ -41,7 +38,8 @@ impl Monitor {
     /// Moves pages out until there are `wanted` pages of slack. Gives whether there are. The number of tries is bounded:
     /// pages that no store takes come back, and would be moved out again for ever.
     pub(crate) fn make_slack(&mut self, wanted: i64) -> bool {
-        if !self.hold_layout() {
+        // What leaves now would be missing in a child that is being forked.
+        if self.nascent.is_some() || !self.hold_layout() {
             return false;
         }
         let made = self.evict_until(wanted);
@@ -50,6 +48,9 @@ impl Monitor {
     }
 
     fn evict_until(&mut self, wanted: i64) -> bool {
+        if !self.fresh.is_empty() && self.slack() < 0 {
+            self.arm_fresh();
+        }
         let short = (wanted - self.slack()).max(0) as usize;
         let tries = RUNS_PER_TURN + 4 * short.div_ceil(RUN_PAGES);
         for _ in 0..tries {
@@ -428,7 +429,7 @@ impl Monitor {
     /// Gives DRAM up for other members that want to grow, while this one has more than its share.
     pub(crate) fn give_way(&mut self) {
         let members = self.header.members().load(Relaxed).max(1) as i64;
-        if members == 1 || self.nascent.is_some() || self.space.headroom_pages() > ROOM_PAGES {
+        if members == 1 || self.space.headroom_pages() > ROOM_PAGES {
             return;
         }
         let target = (self.header.target_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;

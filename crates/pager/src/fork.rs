@@ -197,7 +197,11 @@ impl Monitor {
 
     fn settle_absent(&mut self, start: usize, end: usize) {
         self.for_each_page(start, end, |monitor, page| {
-            monitor.space.page(page).apply(|word| if word.is_resident() { word.discard() } else { None });
+            let cell = monitor.space.page(page);
+            if cell.get().is_resident() {
+                // Given away while it was copied, or lost: then a touch must say so.
+                cell.apply(|word| word.lose_missing().or_else(|| word.discard()));
+            }
         });
     }
 

@@ -36,27 +36,32 @@ impl Monitor {
         }
     }
 
-    /// New plain memory. What of it does not fit into the target is armed at once, from the end: it is empty, which
+    /// New plain memory. What of it does not fit into the target is armed when room is made, from the end: it is empty, which
     /// makes that cheap.
     fn mapped(&mut self, start: usize, end: usize) {
         let bytes = self.regions.add(start, end);
         self.count_unarmed(bytes as i64);
         self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
-        let short = -self.slack();
-        if short <= 0 || !self.hold_layout() {
-            return;
-        }
-        let short = (short as usize * PAGE_BYTES).min(end - start);
-        self.arm(end - short, end);
-        self.let_layout_go();
+        self.fresh = start..end;
     }
 
-    /// Takes the door's lock if no thread has it: until [`Monitor::let_layout_go`], what is mapped where stays as it is. A
-    /// thread that rings waits for this one, so its turn is as good as ours. `false`: some thread is changing the
-    /// layout, and nothing may leave or be armed until the monitor has heard of it.
+    /// Arms what of the newest plain memory does not fit into the target.
+    pub(crate) fn arm_fresh(&mut self) {
+        let Range { start, end } = std::mem::take(&mut self.fresh);
+        let short = (-self.slack()).max(0) as usize * PAGE_BYTES;
+        self.arm(end - short.min(end - start), end);
+    }
+
+    /// Takes the door's lock if no thread has it, and reads the notes: until [`Monitor::let_layout_go`], what is mapped
+    /// where is known and stays as it is. A thread that rings waits for this one, so its turn is as good as ours. `false`:
+    /// some thread is changing the layout, or a message was put aside; nothing may leave or be armed until it was
+    /// heard. Messages that were read must have been heard.
     pub(crate) fn hold_layout(&mut self) -> bool {
-        if self.layout_holds == 0 && !self.door.try_lock() {
-            return false;
+        if self.layout_holds == 0 {
+            if !self.deferred.is_empty() || !self.door.try_lock() {
+                return false;
+            }
+            self.read_notes(self.door.head());
         }
         self.layout_holds += 1;
         true
@@ -325,6 +330,9 @@ impl Monitor {
         // Who rings has the turn, and keeps it until it is answered.
         self.layout_holds += 1;
         self.read_notes(self.door.head());
+        if self.slack() < 0 {
+            self.make_slack(0);
+        }
         self.layout_holds -= 1;
         let at = (address & !(PAGE_BYTES - 1)) - self.bells;
         let half = crate::door::BELLS / 2 * PAGE_BYTES;

@@ -69,6 +69,8 @@ pub struct Monitor {
     pub(crate) windows: WindowMap,
     pub(crate) regions: Regions,
     pub(crate) arm_next: usize,
+    /// The newest plain memory, while it was not looked at whether it fits.
+    pub(crate) fresh: Range<usize>,
     pub(crate) policy: S3Fifo,
     pub(crate) evicted: u64,
     pub(crate) granule: u64,
@@ -186,6 +188,7 @@ impl Monitor {
             windows: WindowMap::default(),
             regions: Regions::default(),
             arm_next: 0,
+            fresh: 0..0,
             policy: S3Fifo::new(target_pages),
             evicted: 0,
             granule: 1,

@@ -7,12 +7,16 @@
 //! A program that forks by the bare system call gets none of this: see `boot` for what protects it.
 
 use crate::{boot, door};
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use memvisor_pager::MemberIndex;
 use memvisor_sys::{process, thread};
 
+/// `LC_GLOBAL_LOCALE` of the C library.
+const LC_GLOBAL_LOCALE: *mut c_void = core::ptr::without_provenance_mut(usize::MAX);
+
 unsafe extern "C" {
+    fn uselocale(locale: *mut c_void) -> *mut c_void;
     fn pthread_atfork(
         prepare: Option<extern "C" fn()>,
         parent: Option<extern "C" fn()>,
@@ -51,6 +55,15 @@ extern "C" fn before() {
     let saved = thread::block_all_signals();
     door::lock_for_fork(saved);
     CHILD.store(door::prepare_fork(), Ordering::Release);
+    touch_what_threads_start_from();
+}
+
+/// The C library begins every thread by reading the tables of the global locale, which may lie in managed memory. The
+/// child's monitor is a thread too, and before it runs nobody serves a fault there: an evicted page would be filled with
+/// zeros. So those tables are brought back before the fork; nothing leaves until it is over.
+fn touch_what_threads_start_from() {
+    // SAFETY: the global locale always exists, and the thread's own is put back.
+    unsafe { uselocale(uselocale(LC_GLOBAL_LOCALE)) };
 }
 
 extern "C" fn after_in_parent() {
