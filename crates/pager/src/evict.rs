@@ -63,9 +63,15 @@ impl Monitor {
                 // Memory may have changed: hear of it before anything else leaves.
                 return false;
             }
-            let is_stuck = self.refusals.is_stuck(self.staging.frames());
-            if (is_stuck || self.evict_run() == 0) && !self.arm_some() && is_stuck {
+            // What of plain memory was never touched is charged all the same: with full stores it is looked for first.
+            if (self.is_stuck() || self.header.store_full().load(Relaxed) != 0) && self.arm_some() {
+                continue;
+            }
+            if self.is_stuck() {
                 break;
+            }
+            if self.evict_run() == 0 {
+                self.arm_some();
             }
         }
         self.note_no_room();
