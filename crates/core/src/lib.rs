@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod full;
 pub mod page;
 pub mod prefetch;
 pub mod replace;

@@ -2,9 +2,11 @@
 
 use crate::monitor::{Monitor, Parking};
 use crate::save::save_frames;
+use memvisor_core::full::{self, Situation};
+use memvisor_core::page::HEAT_MAX;
 use memvisor_core::replace::{Judged, Replacement, Verdict};
 use memvisor_core::{Frame, PAGE_BYTES, Page, PageCell, PageIndex, RUN_PAGES, Saver, SlotRef};
-use memvisor_sys::{Errno, uffd};
+use memvisor_sys::{Errno, clock, uffd};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Runs looked at in one go before the monitor listens again.
@@ -25,9 +27,10 @@ struct Left {
 impl Monitor {
     /// Moves pages out until there is slack again, or nothing is left that can leave.
     pub(crate) fn make_room(&mut self) {
-        if self.slack() < 0 {
+        if self.slack() < 0 && self.may_evict() {
             self.make_slack(ROOM_PAGES);
         }
+        self.note_room();
         self.free_frames();
         if self.staging.undropped() >= self.staging.frames() / 4 {
             self.drop_frames();
@@ -35,8 +38,8 @@ impl Monitor {
         self.call_keeper();
     }
 
-    /// Moves pages out until there are `wanted` pages of slack. Gives whether there are. The number of tries is bounded:
-    /// pages that no store takes come back, and would be moved out again for ever.
+    /// Moves pages out until there are `wanted` pages of slack. Gives whether there are. The number of tries is bounded,
+    /// and ends early when no store takes pages: they come back, and would be moved out again for ever.
     pub(crate) fn make_slack(&mut self, wanted: i64) -> bool {
         // What leaves now would be missing in a child that is being forked.
         if self.nascent.is_some() || !self.hold_layout() {
@@ -55,12 +58,18 @@ impl Monitor {
         let tries = RUNS_PER_TURN + 4 * short.div_ceil(RUN_PAGES);
         for _ in 0..tries {
             if self.slack() >= wanted {
-                self.note_room();
                 return true;
             }
             if !self.deferred.is_empty() {
                 // Memory may have changed: hear of it before anything else leaves.
                 return false;
+            }
+            // What of plain memory was never touched is charged all the same: with full stores it is looked for first.
+            if (self.is_stuck() || self.header.store_full().load(Relaxed) != 0) && self.arm_some() {
+                continue;
+            }
+            if self.is_stuck() {
+                break;
             }
             if self.evict_run() == 0 {
                 self.arm_some();
@@ -70,8 +79,28 @@ impl Monitor {
         false
     }
 
+    /// Whether it is of use to move pages out now: there are stores that take some, or it is time to ask them again.
+    fn may_evict(&mut self) -> bool {
+        let situation = Situation {
+            now_ns: clock::now_ns(),
+            short_pages: (-self.slack()).max(0) as u64,
+            room_pages: self.stores.room_pages(),
+        };
+        self.refusals.may_try(self.staging.frames(), situation)
+    }
+
+    /// Whether nothing can leave, so that there is nothing to do until something changes.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.refusals.is_stuck(self.staging.frames())
+    }
+
+    /// Stores that were full take pages again, or so much is free that they are not asked.
     fn note_room(&self) {
-        if self.header.store_full().load(Relaxed) != 0 {
+        if self.header.store_full().load(Relaxed) == 0 || !self.stores.is_log_roomy() {
+            return;
+        }
+        let (slack, target_pages) = (self.slack(), self.header.target_bytes().load(Relaxed) / PAGE_BYTES as u64);
+        if (slack >= 0 && !self.refusals.any()) || full::is_calm(target_pages, slack) {
             self.header.store_full().store(0, Relaxed);
         }
     }
@@ -79,6 +108,13 @@ impl Monitor {
     /// Nothing can leave. If that is because no store takes more, the program must not get more.
     fn note_no_room(&mut self) {
         self.block.over_target().fetch_add(1, Relaxed);
+        if self.space.headroom_pages() < 0 && self.is_stuck() && !std::mem::replace(&mut self.said_full, true) {
+            crate::say::line(format_args!(
+                "process {}: no store takes more pages, so the space is above its target; new memory is denied, \
+                 what the program has stays. A larger --dram or --store-size helps",
+                memvisor_sys::process::getpid()
+            ));
+        }
         let refusals = self.header.refusals().load(Relaxed);
         if std::mem::replace(&mut self.refusals_seen, refusals) != refusals {
             self.header.store_full().store(1, Relaxed);
@@ -128,6 +164,7 @@ impl Monitor {
             at = end;
         }
         self.evicted += u64::from(evicted);
+        self.refusals.parked(u64::from(evicted));
         self.block.evictions().fetch_add(u64::from(evicted), Relaxed);
         evicted
     }
@@ -248,7 +285,7 @@ impl Monitor {
                 }
             } else {
                 let is_immovable = std::mem::take(&mut is_first_refused) && refused != Errno::EAGAIN;
-                let heat = if is_immovable { memvisor_core::page::HEAT_MAX } else { 0 };
+                let heat = if is_immovable { HEAT_MAX } else { 0 };
                 self.block.immovable().fetch_add(u64::from(is_immovable), Relaxed);
                 cell.apply(|word| word.park_refused().map(|word| word.with_heat(word.heat().max(heat))));
                 self.staging.entry(frame).set(None, SlotRef::None);
@@ -342,14 +379,17 @@ impl Monitor {
     /// to its place.
     pub(crate) fn free_frames(&mut self) {
         while let Some((frame, seen)) = self.staging.oldest() {
-            if let Some(page) = self.staging.tenant(frame) {
-                if !(seen && self.is_refused(page, frame)) {
-                    return;
+            match self.staging.tenant(frame) {
+                Some(page) => {
+                    if !(seen && self.is_refused(page, frame)) {
+                        return;
+                    }
+                    self.bring_back_refused(page);
+                    if self.staging.tenant(frame).is_some() {
+                        return;
+                    }
                 }
-                self.bring_back(page);
-                if self.staging.tenant(frame).is_some() {
-                    return;
-                }
+                None => self.note_stored(frame),
             }
             self.staging.free_oldest();
         }
@@ -362,6 +402,22 @@ impl Monitor {
     pub(crate) fn bring_back(&mut self, page: PageIndex) {
         let at = self.space.address(page);
         self.serve(at, false);
+    }
+
+    /// Takes back a page that no store would have. It is hot now, so that others are tried before it is tried again.
+    fn bring_back_refused(&mut self, page: PageIndex) {
+        self.bring_back(page);
+        if self.space.page(page).apply(|word| word.is_resident().then(|| word.with_heat(HEAT_MAX))).is_some() {
+            self.refusals.refused();
+        }
+    }
+
+    /// The frame is nobody's: was its page stored?
+    fn note_stored(&mut self, frame: Frame) {
+        let page = self.staging.entry(frame).page();
+        if page.is_some_and(|page| matches!(self.space.page(page).get().page(), Page::Stored(_))) {
+            self.refusals.stored();
+        }
     }
 
     pub(crate) fn drop_frames(&mut self) {
@@ -382,7 +438,7 @@ impl Monitor {
             _ => {}
         }
         if self.is_refused(page, frame) && !self.save_by_itself() && self.is_refused(page, frame) {
-            self.bring_back(page);
+            self.bring_back_refused(page);
         }
         self.staging.tenant(frame).is_none()
     }

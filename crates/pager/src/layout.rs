@@ -327,12 +327,11 @@ impl Monitor {
     /// Answers a ring: every note is read by now. When half of the bells are used up, the other half is made new.
     pub(crate) fn answer(&mut self, address: usize) {
         self.block.requests().fetch_add(1, Relaxed);
-        // Who rings has the turn, and keeps it until it is answered.
+        // Who rings has the turn, and keeps it until it is answered. Room is made before: a thread that maps plain memory
+        // all the time would have the turn whenever this one looked, and outrun it.
         self.layout_holds += 1;
         self.read_notes(self.door.head());
-        if self.slack() < 0 {
-            self.make_slack(0);
-        }
+        self.make_room();
         self.layout_holds -= 1;
         let at = (address & !(PAGE_BYTES - 1)) - self.bells;
         let half = crate::door::BELLS / 2 * PAGE_BYTES;

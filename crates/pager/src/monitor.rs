@@ -19,6 +19,7 @@ use crate::staging::Staging;
 use crate::stores::Stores;
 use crate::watch::KeeperWatch;
 use crate::windows::WindowMap;
+use memvisor_core::full::Refusals;
 use memvisor_core::prefetch::{Ahead, Streams};
 use memvisor_core::replace::{Replacement, S3Fifo};
 use memvisor_core::{PAGE_BYTES, PageIndex, SlotRef};
@@ -87,6 +88,10 @@ pub struct Monitor {
     /// Pages that a walk in steps will want next.
     pub(crate) stepping: Ahead,
     pub(crate) refusals_seen: u64,
+    /// What the stores refused lately of what this member wanted to leave.
+    pub(crate) refusals: Refusals,
+    /// It was said that nothing can leave.
+    pub(crate) said_full: bool,
     /// The process's own memory, to read what the program itself may not.
     pub(crate) memory: Fd,
     pub(crate) dropper: Dropper,
@@ -204,6 +209,8 @@ impl Monitor {
             ticket: 0,
             stepping: Ahead::NONE,
             refusals_seen: 0,
+            refusals: Refusals::default(),
+            said_full: false,
             memory,
             dropper: Dropper::default(),
             spawn,
@@ -236,7 +243,7 @@ impl Monitor {
         let busy = !self.staging.is_idle()
             || self.header.members().load(Relaxed) > 1
             || self.nascent.is_some()
-            || self.slack() < 0;
+            || (self.slack() < 0 && !self.is_stuck());
         if !self.deferred.is_empty() {
             return;
         }

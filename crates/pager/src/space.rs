@@ -1,5 +1,6 @@
 //! A space as one process sees it: the mapped memory file and the names of its parts.
 
+use memvisor_core::full;
 use memvisor_core::{PageCell, PageIndex, RUN_PAGES, RunIndex, WINDOW_PAGES};
 use memvisor_proto::space::{FRAMES_MAX, MEMBERS_MAX, WINDOWS_MAX, member_state};
 use memvisor_proto::{Header, Layout, Member};
@@ -184,12 +185,13 @@ impl Space {
     }
 
     /// Whether the stores could not hold `bytes` more. Like the kernel's own rule for memory, it refuses what is beyond
-    /// all means, and everything once nothing more can be moved out.
+    /// all means; and what free DRAM does not hold once nothing more can be moved out.
     pub fn refuses(&self, bytes: u64) -> bool {
         let header = self.header();
         let word = |word: &AtomicU64| word.load(Ordering::Relaxed);
         if word(header.store_full()) != 0 {
-            return true;
+            let headroom_bytes = self.headroom_pages() * memvisor_core::PAGE_BYTES as i64;
+            return bytes > full::grant_when_full_bytes(word(header.target_bytes()), headroom_bytes);
         }
         let log =
             word(header.log_pages()).saturating_sub(word(header.log_used_pages())) * memvisor_core::PAGE_BYTES as u64;

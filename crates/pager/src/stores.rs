@@ -1,10 +1,11 @@
 //! The stores of a space as savers and servers use them: pages are saved by the batch, and stores are kept in order.
 
 use crate::space::{MemberIndex, Space};
+use memvisor_core::full::log_usable_pages;
 use memvisor_core::{PAGE_BYTES, PageIndex, SlotRef};
 use memvisor_proto::Header;
 use memvisor_proto::segment::SEGMENT_PAGES;
-use memvisor_store::log::{LogParts, LogStore, LogWriter};
+use memvisor_store::log::{AppendError, LogParts, LogStore, LogWriter};
 use memvisor_store::ram::{RamParts, Scratch};
 use memvisor_store::tiers::{SinkPlan, Tiers};
 use memvisor_store::{LoadError, PageBytes, RamStore, RetainError, SaveOutcome};
@@ -23,6 +24,8 @@ const COMPACT_SLABS: (usize, usize) = (4, 64);
 const CLEAN_SEGMENTS: usize = 8;
 /// Page words that one step of sinking changes at most.
 const SINK_WORDS: usize = 2048;
+/// Turns of tidying, of 20 ms each, in which no copies are looked for after a sweep over all page words found none.
+const COPIES_REST: u32 = 50;
 /// Ticks of the eviction clock after which a stored page is old: a quarter of the target was evicted since.
 const OLD_TICKS: u16 = 64;
 
@@ -50,6 +53,8 @@ pub struct Stores {
     writer: Option<LogWriter>,
     /// Where the next sinking goes on, in page words of the member.
     hand: usize,
+    /// Turns of tidying until copies are looked for again.
+    copies_rest: u32,
 }
 
 impl Stores {
@@ -67,7 +72,14 @@ impl Stores {
             }
             None => None,
         };
-        Ok(Self { tiers: Tiers { ram, log }, header, scratch: Box::new(Scratch::new()), writer: None, hand: 0 })
+        Ok(Self {
+            tiers: Tiers { ram, log },
+            header,
+            scratch: Box::new(Scratch::new()),
+            writer: None,
+            hand: 0,
+            copies_rest: 0,
+        })
     }
 
     /// Takes an owner from a slot.
@@ -98,8 +110,34 @@ impl Stores {
         match slot {
             SlotRef::Filled(_) | SlotRef::None => true,
             SlotRef::Ram(_) => word(self.header.ram_bytes()) < word(self.header.ram_limit_bytes()) / 2,
-            SlotRef::Log(_) => word(self.header.log_used_pages()) < word(self.header.log_pages()) / 4 * 3,
+            SlotRef::Log(_) => word(self.header.log_used_pages()) < self.log_usable_pages() / 4 * 3,
         }
+    }
+
+    fn log_usable_pages(&self) -> u64 {
+        log_usable_pages(self.header.log_pages().load(Relaxed), SEGMENT_PAGES as u64)
+    }
+
+    /// Whether RAM passes seven eighths of its share.
+    fn is_ram_short(&self) -> bool {
+        self.header.ram_bytes().load(Relaxed) > self.header.ram_limit_bytes().load(Relaxed) / 8 * 7
+    }
+
+    /// Whether there is a log and only its reserve is free.
+    fn is_log_short(&self) -> bool {
+        self.tiers.log.is_some() && self.header.log_used_pages().load(Relaxed) > self.log_usable_pages()
+    }
+
+    /// Whether there is no log, or an eighth of it is free beside its reserve.
+    pub fn is_log_roomy(&self) -> bool {
+        self.tiers.log.is_none() || self.header.log_used_pages().load(Relaxed) <= self.log_usable_pages() / 8 * 7
+    }
+
+    /// Pages that the stores could take if none compressed.
+    pub fn room_pages(&self) -> u64 {
+        let word = |word: &AtomicU64| word.load(Relaxed);
+        let ram = word(self.header.ram_limit_bytes()).saturating_sub(word(self.header.ram_bytes()));
+        ram / PAGE_BYTES as u64 + word(self.header.log_pages()).saturating_sub(word(self.header.log_used_pages()))
     }
 
     /// Saves `pages`, whose contents lie one after the other in `bytes`: in RAM what goes in there, the rest in the log by
@@ -130,8 +168,13 @@ impl Stores {
                 for (slot, at) in appended.iter().zip(&rest_at) {
                     outcomes[*at] = SaveOutcome::Saved(*slot);
                 }
+                // RAM did not take them: the program must not get more than can still change places.
+                if self.is_log_short() {
+                    self.header.store_full().store(1, Relaxed);
+                }
             }
-            Err(_) => {
+            Err(AppendError::Full) => {}
+            Err(AppendError::Io(_) | AppendError::TooMany) => {
                 self.header.store_errors().fetch_add(1, Relaxed);
             }
         }
@@ -150,19 +193,35 @@ impl Stores {
     pub fn tidy(&mut self, space: &Space, members: &[MemberIndex]) {
         self.tiers.ram.punch_empty(PUNCH_MAX);
         self.compact(space, members);
-        let used = || self.header.ram_bytes().load(Relaxed);
-        let limit = self.header.ram_limit_bytes().load(Relaxed);
-        if used() > limit / 8 * 7 {
-            for &member in members {
-                self.tiers.drop_copies(words_of(space, member).map(|(_, word)| word), SINK_WORDS);
-            }
-        }
-        if used() > limit / 8 * 7 && self.tiers.log.is_some() {
+        self.drop_copies(space, members);
+        if self.is_ram_short() && self.tiers.log.is_some() {
             for &member in members {
                 self.sink(space, member);
             }
         }
         self.clean(space, members);
+    }
+
+    /// Makes resident pages forget their copies in a store that is short of room.
+    fn drop_copies(&mut self, space: &Space, members: &[MemberIndex]) {
+        let (ram_short, log_short) = (self.is_ram_short(), !self.is_log_roomy());
+        if !(ram_short || log_short) || self.copies_rest > 0 {
+            self.copies_rest = self.copies_rest.saturating_sub(1);
+            return;
+        }
+        let is_meant = |slot| match slot {
+            SlotRef::Ram(_) => ram_short,
+            SlotRef::Log(_) => log_short,
+            SlotRef::None | SlotRef::Filled(_) => false,
+        };
+        let mut dropped = 0;
+        for &member in members {
+            let words = words_of(space, member).map(|(_, word)| word);
+            dropped += self.tiers.drop_copies(words, is_meant, SINK_WORDS);
+        }
+        if dropped == 0 {
+            self.copies_rest = COPIES_REST;
+        }
     }
 
     fn compact(&self, space: &Space, members: &[MemberIndex]) {

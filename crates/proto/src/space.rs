@@ -94,7 +94,7 @@ impl<'a> Header<'a> {
         keeper_asleep = 9;
         /// The key of page hashes in this space.
         hash_seed = 10;
-        /// 1 when a page was refused by every store; new memory is then denied.
+        /// 1 when the stores take no more, or the log has only its reserve left; what free DRAM does not hold is then denied.
         store_full = 11;
         /// Size of the log in pages, 0 without one.
         log_pages = 12;

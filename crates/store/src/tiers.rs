@@ -143,11 +143,17 @@ impl Tiers {
         Sunk { words: moved.words, pages: moved.pages, unreadable: moved.unreadable, is_stuck: moved.is_stuck, ..sunk }
     }
 
-    /// Makes resident pages forget their copies in RAM, as long as `words_max` allows; how many did. That frees memory
-    /// without a write, but each such page is saved anew when it is next evicted, even if nobody changed it.
-    pub fn drop_copies<'c>(&self, cells: impl IntoIterator<Item = &'c AtomicU64>, words_max: usize) -> usize {
+    /// Makes resident pages forget their stored copies that `is_meant` names, as long as `words_max` allows; how many
+    /// did. That frees room without a write, but each such page is saved anew when it is next evicted, even if nobody
+    /// changed it.
+    pub fn drop_copies<'c>(
+        &self,
+        cells: impl IntoIterator<Item = &'c AtomicU64>,
+        is_meant: impl Fn(SlotRef) -> bool,
+        words_max: usize,
+    ) -> usize {
         let forget = |cell| {
-            let is_copy = |word: PageWord| matches!(word.page(), Page::Resident(SlotRef::Ram(_)));
+            let is_copy = |word: PageWord| matches!(word.page(), Page::Resident(slot) if is_meant(slot));
             let (before, _) = PageCell(cell).apply(|word| word.forget_slot().filter(|_| is_copy(word)))?;
             if let Page::Resident(slot) = before.page() {
                 self.release(slot);

@@ -110,10 +110,11 @@ fn resident_pages_can_give_up_their_copies() {
         PageCell(word).put(PageWord::new(Page::Resident(slot), 0, 0));
     }
     // A copy that is a pattern or in the log costs no RAM.
+    let in_ram = |slot| matches!(slot, SlotRef::Ram(_));
     let costless = [AtomicU64::new(PageWord::new(Page::Resident(SlotRef::Filled(3)), 0, 0).0)];
-    assert_eq!(both.tiers.drop_copies(&costless, 50), 0);
-    assert_eq!(both.tiers.drop_copies(&words, 50), 50);
-    assert_eq!(both.tiers.drop_copies(&words, 50), 10);
+    assert_eq!(both.tiers.drop_copies(&costless, in_ram, 50), 0);
+    assert_eq!(both.tiers.drop_copies(&words, in_ram, 50), 50);
+    assert_eq!(both.tiers.drop_copies(&words, in_ram, 50), 10);
     assert_eq!(words.iter().filter(|word| slot_of(word).is_some()).count(), 40);
     words.iter().for_each(|word| both.release(slot_of(word)));
     both.give_back();

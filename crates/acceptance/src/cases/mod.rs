@@ -66,10 +66,6 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("redis-bgsave", "not yet run often enough"),
     ("store-error", "contents and messages are right; the charge stood 2.25 % above 16 MiB once"),
     ("spawns", "at a target of 32 MiB, four members together stand up to 4 % above it for moments"),
-    (
-        "store-full",
-        "hangs: when RAM is full and nothing compresses, monitor and keeper spin and a thread waits for ever",
-    ),
     ("store-stall", "not yet run often enough"),
     ("free-returns", "not yet run often enough"),
     ("exits", "failed once by the message about setuid programs, passed later; not yet run often enough"),
