@@ -168,7 +168,10 @@ unsafe extern "C" fn mremap(
     }
     let turn = Turn::take();
     turn.leave(Note::Moving { start, end: start + pages(old_len) });
-    let mut result = remap();
+    // Kernels from 6.17 on move several mappings to a fixed place one by one, and stop with EFAULT at one that is armed when
+    // others have been moved already.
+    let could_be_half_done = fixed && pages(new_len) == pages(old_len) && !pieces::is_one_mapping(start, old_len);
+    let mut result = if could_be_half_done { -(EFAULT as isize) } else { remap() };
     if result == -(EFAULT as isize) {
         result = pieces::remap(start, old_len, new_len, flags as u32, target);
     }

@@ -48,6 +48,11 @@ fn mapping_at(at: usize) -> Option<(usize, u32)> {
     found.filter(|_| read.is_ok())
 }
 
+/// Whether `start..start+len` lies in one mapping.
+pub fn is_one_mapping(start: usize, len: usize) -> bool {
+    mapping_at(start).is_some_and(|(end, _)| end - start >= len)
+}
+
 fn is_mapped(start: usize, end: usize) -> bool {
     let mut at = start;
     while at < end {
