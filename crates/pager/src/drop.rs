@@ -21,6 +21,9 @@ pub type SpawnThread = fn(Box<dyn FnOnce() + Send>) -> bool;
 
 #[derive(Default)]
 struct Request {
+    /// 1 when the thread runs. The C library's start of it may touch memory of the program (the locale), which this monitor
+    /// must serve first: nothing may wait for the thread before.
+    ready: AtomicU64,
     state: AtomicU64,
     start: AtomicU64,
     bytes: AtomicU64,
@@ -52,12 +55,13 @@ impl Dropper {
             }
             self.request = Some(request);
         }
-        self.request.clone()
+        self.request.clone().filter(|request| request.ready.load(Acquire) == 1)
     }
 }
 
 fn serve(request: &Request) {
     let _ = thread::name(c"memvisor-drop");
+    request.ready.store(1, Release);
     loop {
         match request.state.load(Acquire) {
             ASKED => {
