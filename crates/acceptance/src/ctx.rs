@@ -74,6 +74,8 @@ pub struct Measures {
     pub stopped_bytes_max: u64,
     /// The most that was unmanaged.
     pub overhead_bytes_max: u64,
+    /// The most that the pager itself had in one member.
+    pub own_bytes_max: u64,
     /// Samples taken.
     pub samples: u64,
     /// Samples above the target.
@@ -174,6 +176,7 @@ impl Ctx {
         let mut sum = self.measures.borrow_mut();
         sum.charged_bytes_max = sum.charged_bytes_max.max(run.seen.charged_bytes_max);
         sum.overhead_bytes_max = sum.overhead_bytes_max.max(run.seen.overhead_bytes_max);
+        sum.own_bytes_max = sum.own_bytes_max.max(run.seen.own_bytes_max);
         sum.stopped_bytes_max = sum.stopped_bytes_max.max(run.seen.stopped_bytes_max);
         sum.samples += run.seen.samples;
         sum.samples_over += run.seen.samples_over;

@@ -128,27 +128,62 @@ fn kilobytes(line: &str, name: &str) -> Option<u64> {
 /// The smallest mapping that memvisor may take into its care before it is armed, by what it says of itself.
 const MANAGED_BYTES_MIN: u64 = 1 << 20;
 
-/// Bytes of the anonymous memory of a process that are in managed mappings: those armed with a userfaultfd, and those
-/// that are private, anonymous, writable, nameless and at least `MANAGED_BYTES_MIN` long, but for what is not armed and
-/// marked `nh` (never huge): stacks of threads, which the C library maps so, and the pager's own memory.
-pub fn managed_bytes(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
-    let mut sum = 0;
-    let mut large = false;
-    let mut pss = 0;
-    for line in text.lines() {
+/// Anonymous memory of a process in mappings that are the pager's or managed by it, in bytes; what is shared by fork counts
+/// by its share. The rest is unmanaged: stacks, data of libraries, small mappings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Anonymous {
+    /// In mappings armed with a userfaultfd: the program's and the staging area.
+    pub armed: u64,
+    /// In mappings that will be managed and are not armed yet.
+    pub plain: u64,
+    /// In the pager's own mappings, by their flags.
+    pub own: u64,
+}
+
+impl Anonymous {
+    /// What is charged.
+    pub fn managed(self) -> u64 {
+        self.armed + self.plain
+    }
+}
+
+/// Walks the mappings of a process. Managed are those armed with a userfaultfd, whatever their name, and those that are
+/// private, anonymous, writable, not the pager's and at least `MANAGED_BYTES_MIN` long, but for what is not armed and
+/// marked `nh` (never huge): stacks of threads, which the C library maps so. The zeroed data of the program's file, which
+/// the kernel maps right behind its other data, is the program's text and data, and not managed.
+pub fn anonymous(pid: i32) -> Option<Anonymous> {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(sum_mappings(&fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?, &program.to_string_lossy()))
+}
+
+fn sum_mappings(smaps: &str, program: &str) -> Anonymous {
+    let mut sum = Anonymous::default();
+    let (mut large, mut pss, mut data_end) = (false, 0, None);
+    for line in smaps.lines() {
         if let Some(found) = kilobytes(line, "Pss:") {
             pss = found;
         } else if let Some(flags) = line.strip_prefix("VmFlags:") {
             let has = |wanted: &str| flags.split(' ').any(|flag| flag == wanted);
-            let managed = has("um") || has("uw") || (large && !has("nh"));
-            sum += if managed { pss } else { 0 };
+            if has("um") || has("uw") {
+                sum.armed += pss;
+            } else if OWN_FLAGS.iter().all(|flag| has(flag)) {
+                sum.own += pss;
+            } else if large && !has("nh") {
+                sum.plain += pss;
+            }
         } else if !line.as_bytes().first().is_some_and(u8::is_ascii_uppercase) {
-            large = is_large_anonymous(line);
+            large = is_large_anonymous(line) && data_end != line.split('-').next();
+            // Parts of the data may be read-only, at the start or where the program made them so.
+            let is_data = line.ends_with(&format!(" {program}"));
+            data_end = is_data.then(|| line.split(['-', ' ']).nth(1)).flatten();
         }
     }
-    Some(sum)
+    sum
 }
+
+/// How the pager marks its own mappings in a member: no reserve, never huge, read at random. No program gives all three to
+/// its memory, and if one did, the memory would count as soon as it is armed.
+const OWN_FLAGS: [&str; 3] = ["nr", "nh", "rr"];
 
 /// Whether a headline of smaps, `start-end perms offset device inode name`, is of a mapping that will be managed.
 fn is_large_anonymous(line: &str) -> bool {
@@ -171,6 +206,32 @@ mod tests {
         let mine = kin(me).unwrap();
         assert!(tree(&all, mine.parent).iter().any(|kin| kin.process == mine.process));
         assert_eq!(tree(&all, me)[0].process, mine.process);
+    }
+
+    #[test]
+    fn the_pager_s_own_memory_is_known_by_its_flags_unless_it_is_armed() {
+        let mapping = |kilobytes: u64, flags: &str| {
+            format!("7f0000000000-7f0000200000 rw-p 00000000 00:00 0 \nPss: {kilobytes} kB\nVmFlags: rd wr {flags}\n")
+        };
+        let smaps =
+            [mapping(1, "rr nr nh"), mapping(2, "um rr nr nh"), mapping(4, "nr"), mapping(8, "ac"), mapping(16, "nh")];
+        assert_eq!(
+            sum_mappings(&smaps.concat(), "/bin/x"),
+            Anonymous { armed: 2 << 10, plain: 12 << 10, own: 1 << 10 }
+        );
+    }
+
+    #[test]
+    fn only_what_lies_right_behind_the_program_s_data_is_its_data() {
+        let smaps = |start: &str, file: &str| {
+            let data =
+                format!("550000000000-550000001000 rw-p 00000000 fe:00 77    {file}\nPss: 1 kB\nVmFlags: rd wr\n");
+            format!("{data}{start}-550010000000 rw-p 00000000 00:00 0 \nPss: 9 kB\nVmFlags: rd wr\n")
+        };
+        let plain = |start, file| sum_mappings(&smaps(start, file), "/bin/x").plain;
+        assert_eq!(plain("550000001000", "/bin/x"), 0);
+        assert_eq!(plain("550000001000", "/lib/x"), 9 << 10);
+        assert_eq!(plain("550000002000", "/bin/x"), 9 << 10);
     }
 
     #[test]

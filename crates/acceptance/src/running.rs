@@ -13,6 +13,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::time::{Duration, Instant};
 
+/// What the pager may have for itself in a member: this much,
+const OWN_BYTES_FIXED: u64 = 16 << 20;
+/// and this much for each managed page.
+const OWN_BYTES_PER_PAGE: u64 = 16;
+const PAGE_BYTES: u64 = 4096;
+
 /// A program that was started. It is killed when this is dropped.
 pub struct Running {
     child: Child,
@@ -199,6 +205,7 @@ impl Running {
         let paged = report.number("/evictions") > 0;
         let charged = report.number("/dram_charged_bytes_max");
         let errors = report.errors();
+        let own = OWN_BYTES_FIXED + report.number("/managed_bytes_max") / PAGE_BYTES * OWN_BYTES_PER_PAGE;
         let finished = Finished { report: Some(report), ..finished };
         ctx.count(&finished);
         must(paged || !self.promises.pages || !status.success(), || {
@@ -206,6 +213,13 @@ impl Running {
         })?;
         must(charged <= self.promises.dram_bytes / 50 * 51, || {
             format!("the report says that {} KiB of {} were charged", charged >> 10, self.promises.dram_bytes >> 10)
+        })?;
+        must(finished.seen.own_bytes_max <= own, || {
+            format!(
+                "the pager itself had {} KiB in a member, {} KiB are its limit",
+                finished.seen.own_bytes_max >> 10,
+                own >> 10
+            )
         })?;
         must(errors.is_none() || !self.promises.sound, || {
             format!("the report says errors: {}", errors.unwrap_or_default())

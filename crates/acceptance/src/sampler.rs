@@ -1,11 +1,12 @@
 //! Measures from outside what a run takes of DRAM, every 50 ms.
 //!
 //! ```text
-//!  charged  = Σ members: anonymous memory (smaps_rollup) − its unmanaged part   +   memory behind the space file
+//!  charged  = Σ members: anonymous memory (smaps_rollup) − the pager's own − its unmanaged part   +   memory behind the space file
 //!  overhead = Σ members: the unmanaged part   +   all anonymous memory of the keeper
+//!  own      = Σ members: what the pager maps for itself in them, which has its own limit
 //! ```
 //! Members are the descendants of the process that was started, and those seen as such before. The unmanaged part of
-//! each is found by a walk of its mappings about once a second and taken as constant in between.
+//! each, and the pager's own, are found by a walk of its mappings about once a second and taken as constant in between.
 //!
 //! A sample is no instant: while one mapping is read, pages move to another that is read later and count twice; at ten
 //! thousand evictions a second that is a MiB. So when a sample is above the target the whole run is stopped, measured,
@@ -33,6 +34,8 @@ const STOP_PERIOD: Duration = Duration::from_millis(400);
 const STOP_WITHIN: Duration = Duration::from_millis(20);
 /// Charged memory may exceed the target by a fiftieth.
 const TOLERANCE: u64 = 50;
+/// Of a run that is above its target so many stops are explained.
+const EXPLAINED_MAX: u32 = 3;
 
 /// What was seen of a run.
 #[derive(Clone, Copy, Default, Debug)]
@@ -51,6 +54,8 @@ pub struct Seen {
     pub charged_bytes: u64,
     /// The most that was unmanaged, in bytes.
     pub overhead_bytes_max: u64,
+    /// The most that the pager itself had in one member, in bytes.
+    pub own_bytes_max: u64,
     /// The most members at one time, the keeper not counted.
     pub members_max: usize,
     /// The most that the space file took, in bytes.
@@ -120,7 +125,7 @@ fn sample_until(stop: &AtomicBool, seen: &Mutex<Seen>, watched: Watched) {
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let sample = look.take();
-        let limit = watched.target_bytes + watched.target_bytes / TOLERANCE;
+        let limit = look.limit_bytes();
         let over = sample.charged_bytes > limit;
         let stopped = if over { look.take_stopped() } else { None };
         let stopped_bytes = stopped.map_or(0, |sample| sample.charged_bytes);
@@ -140,6 +145,7 @@ impl Seen {
         self.charged_bytes = sample.charged_bytes;
         self.charged_bytes_max = self.charged_bytes_max.max(sample.charged_bytes);
         self.overhead_bytes_max = self.overhead_bytes_max.max(sample.overhead_bytes);
+        self.own_bytes_max = self.own_bytes_max.max(sample.own_bytes);
         self.pool_bytes_max = self.pool_bytes_max.max(sample.pool_bytes);
         self.members_max = self.members_max.max(sample.members);
         self.space_inode = self.space_inode.or(sample.space_inode);
@@ -151,9 +157,18 @@ impl Seen {
 struct Sample {
     charged_bytes: u64,
     overhead_bytes: u64,
+    /// The pager's own in the member that has most of it.
+    own_bytes: u64,
     pool_bytes: u64,
     members: usize,
     space_inode: Option<u64>,
+}
+
+/// Anonymous memory of a member that is not charged, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+struct Uncharged {
+    own: u64,
+    unmanaged: u64,
 }
 
 /// What is remembered from sample to sample.
@@ -163,11 +178,13 @@ struct Look {
     members: HashSet<Process>,
     /// Processes that were looked at and are no members.
     strangers: HashSet<Process>,
-    /// Unmanaged bytes of each member when it was last walked.
-    unmanaged: HashMap<Process, u64>,
+    /// What of each member was not charged when it was last walked.
+    uncharged: HashMap<Process, Uncharged>,
     space_inode: Option<u64>,
     walked: Option<Instant>,
     stopped: Option<Instant>,
+    /// Samples above the target that were explained.
+    explained: u32,
 }
 
 impl Look {
@@ -176,10 +193,11 @@ impl Look {
             watched,
             members: HashSet::new(),
             strangers: HashSet::new(),
-            unmanaged: HashMap::new(),
+            uncharged: HashMap::new(),
             space_inode: None,
             walked: None,
             stopped: None,
+            explained: 0,
         }
     }
 
@@ -187,7 +205,7 @@ impl Look {
         let exact = self.walked.is_none_or(|at| at.elapsed() >= EXACT_PERIOD);
         if exact {
             self.walked = Some(Instant::now());
-            self.unmanaged.clear();
+            self.uncharged.clear();
         }
         self.sum()
     }
@@ -204,8 +222,12 @@ impl Look {
             thread::yield_now();
         }
         self.walked = Some(Instant::now());
-        self.unmanaged.clear();
+        self.uncharged.clear();
         let sample = self.sum();
+        if sample.charged_bytes > self.limit_bytes() && self.explained < EXPLAINED_MAX {
+            self.explained += 1;
+            self.explain(&sample, &pids);
+        }
         pids.iter().for_each(|&pid| os::resume(pid));
         self.stopped = Some(Instant::now());
         Some(sample)
@@ -220,10 +242,11 @@ impl Look {
                 sample.overhead_bytes += anonymous;
                 continue;
             }
-            let unmanaged = self.unmanaged_bytes(process, anonymous);
+            let Uncharged { own, unmanaged } = self.uncharged(process, anonymous);
             sample.members += 1;
+            sample.own_bytes = sample.own_bytes.max(own);
             sample.overhead_bytes += unmanaged.min(anonymous);
-            sample.charged_bytes += anonymous.saturating_sub(unmanaged);
+            sample.charged_bytes += anonymous.saturating_sub(own + unmanaged);
         }
         if self.watched.kept
             && let Some(file) = alive.iter().find_map(|kin| proc::space_file(kin.process.pid))
@@ -236,14 +259,41 @@ impl Look {
         sample
     }
 
-    fn unmanaged_bytes(&mut self, process: Process, anonymous: u64) -> u64 {
+    fn uncharged(&mut self, process: Process, anonymous: u64) -> Uncharged {
         if !self.watched.kept {
-            return 0;
+            return Uncharged::default();
         }
-        *self
-            .unmanaged
-            .entry(process)
-            .or_insert_with(|| anonymous.saturating_sub(proc::managed_bytes(process.pid).unwrap_or(anonymous)))
+        *self.uncharged.entry(process).or_insert_with(|| match proc::anonymous(process.pid) {
+            Some(found) => {
+                Uncharged { own: found.own, unmanaged: anonymous.saturating_sub(found.managed() + found.own) }
+            }
+            None => Uncharged { own: 0, unmanaged: anonymous },
+        })
+    }
+
+    fn limit_bytes(&self) -> u64 {
+        self.watched.target_bytes + self.watched.target_bytes / TOLERANCE
+    }
+
+    /// Says of a stopped run that is above its target what each process has.
+    fn explain(&self, sample: &Sample, pids: &[i32]) {
+        let kib = |bytes: u64| bytes >> 10;
+        eprintln!(
+            "above the target of {} KiB: {} KiB are charged, of which the space file {} KiB",
+            kib(self.watched.target_bytes),
+            kib(sample.charged_bytes),
+            kib(sample.pool_bytes)
+        );
+        for &pid in pids {
+            let (Some(all), Some(found)) = (proc::anonymous_bytes(pid), proc::anonymous(pid)) else { continue };
+            eprintln!(
+                "  process {pid}: armed {} KiB, plain {} KiB; not charged: the pager's own {} KiB, unmanaged {} KiB",
+                kib(found.armed),
+                kib(found.plain),
+                kib(found.own),
+                kib(all.saturating_sub(found.managed() + found.own))
+            );
+        }
     }
 
     /// The members that live, the process that was started first.

@@ -6,8 +6,18 @@ use crate::ctx::Verdict;
 /// The head of the table.
 pub fn head() -> String {
     format!(
-        "{:<14} {:<7} {:>7} {:>8} {:>8} {:>8} {:>10} {:>10} {:>9} {:>11}",
-        "case", "verdict", "seconds", "target M", "most M", "overh. M", "faults", "evictions", "p99 us", "over/samples"
+        "{:<14} {:<7} {:>7} {:>8} {:>8} {:>8} {:>6} {:>10} {:>10} {:>9} {:>11}",
+        "case",
+        "verdict",
+        "seconds",
+        "target M",
+        "most M",
+        "overh. M",
+        "own M",
+        "faults",
+        "evictions",
+        "p99 us",
+        "over/samples"
     )
 }
 
@@ -20,11 +30,12 @@ pub fn line(name: &str, verdict: &Verdict) -> String {
     };
     let seen = &verdict.measures;
     let line = format!(
-        "{name:<14} {word:<7} {:>7.1} {:>8} {:>8} {:>8} {:>10} {:>10} {:>9.1} {:>11}",
+        "{name:<14} {word:<7} {:>7.1} {:>8} {:>8.2} {:>8} {:>6.1} {:>10} {:>10} {:>9.1} {:>11}",
         verdict.took.as_secs_f64(),
         seen.dram_bytes >> 20,
-        seen.charged_bytes_max >> 20,
+        seen.charged_bytes_max as f64 / f64::from(1 << 20),
         seen.overhead_bytes_max >> 20,
+        seen.own_bytes_max as f64 / f64::from(1 << 20),
         seen.faults,
         seen.evictions,
         seen.fault_ns_p99 as f64 / 1e3,

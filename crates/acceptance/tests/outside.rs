@@ -1,6 +1,6 @@
 //! What is measured from outside is what a process does inside.
 
-use memvisor_acceptance::proc::{anonymous_bytes, managed_bytes};
+use memvisor_acceptance::proc::{anonymous, anonymous_bytes};
 use memvisor_acceptance::sampler::{Sampler, Seen, Watched};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -97,10 +97,10 @@ fn a_run_above_its_target_is_reported_and_one_below_is_not() {
 fn large_anonymous_mappings_are_what_may_be_managed() {
     let mut holder = Holder::new();
     // A third is in malloc's heap, which has a name; two thirds are mappings.
-    let (all, managed) = (anonymous_bytes(holder.pid()).unwrap(), managed_bytes(holder.pid()).unwrap());
+    let (all, managed) = (anonymous_bytes(holder.pid()).unwrap(), anonymous(holder.pid()).unwrap().managed());
     assert!(managed >= BYTES / 3 * 2 && managed < all, "{managed} of {all}");
     holder.free();
-    let (all, managed) = (anonymous_bytes(holder.pid()).unwrap(), managed_bytes(holder.pid()).unwrap());
+    let (all, managed) = (anonymous_bytes(holder.pid()).unwrap(), anonymous(holder.pid()).unwrap().managed());
     assert!(managed < BYTES / 8 && all >= BYTES / 4, "{managed} of {all}");
     holder.end();
 }

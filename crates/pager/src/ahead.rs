@@ -28,7 +28,9 @@ impl Monitor {
     /// is noted, to be brought when the thread that waits is served.
     pub(crate) fn ahead_of(&mut self, page: PageIndex) -> usize {
         let ahead = self.streams.on_fault(page);
-        let room = self.slack().max(1) as usize;
+        // What is free is free for all members, and each looks for itself.
+        let members = self.header.members().load(Relaxed).max(1) as i64;
+        let room = (self.slack() / members).max(1) as usize;
         if ahead.step != 1 {
             self.stepping = Ahead { count: ahead.count.min(room as u32), ..ahead };
             return 1;

@@ -21,8 +21,9 @@ pub const BELLS: usize = 256;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "a range is from its start to before its end, in bytes")]
 pub enum Note {
-    /// This range is private anonymous memory that can be written.
-    Mapped { start: usize, end: usize },
+    /// This range is private anonymous memory that can be written, and is charged to the member as plain memory already
+    /// or not.
+    Mapped { start: usize, end: usize, charged: Charged },
     /// This range is no longer what it was.
     Unmapped { start: usize, end: usize },
     /// What is in this range is about to be moved; left before the system call.
@@ -31,6 +32,15 @@ pub enum Note {
     ForkPrepare,
     /// The fork is over in the parent.
     ForkDone,
+}
+
+/// Whether new memory is charged to its member before the monitor hears of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Charged {
+    /// By the thread that mapped it, at its whole size.
+    Already,
+    /// Not yet: the process was no member when it was mapped.
+    NotYet,
 }
 
 /// One side leaves notes, the other reads them.
@@ -42,7 +52,6 @@ pub struct Door {
     answer: AtomicU64,
     bells: AtomicU64,
     rung: AtomicU64,
-    pending_bytes: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -63,7 +72,6 @@ impl Door {
             answer: AtomicU64::new(0),
             bells: AtomicU64::new(0),
             rung: AtomicU64::new(0),
-            pending_bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -94,7 +102,6 @@ impl Door {
     pub fn reset_in_child(&self) {
         self.bells.store(0, Ordering::Relaxed);
         self.tail.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.pending_bytes.store(0, Ordering::Relaxed);
         self.unlock();
     }
 
@@ -105,10 +112,8 @@ impl Door {
             return false;
         }
         let (kind, a, b) = match note {
-            Note::Mapped { start, end } => {
-                self.pending_bytes.fetch_add((end - start) as u64, Ordering::Relaxed);
-                (0, start, end)
-            }
+            Note::Mapped { start, end, charged: Charged::NotYet } => (0, start, end),
+            Note::Mapped { start, end, charged: Charged::Already } => (5, start, end),
             Note::Unmapped { start, end } => (1, start, end),
             Note::ForkPrepare => (2, 0, 0),
             Note::ForkDone => (3, 0, 0),
@@ -141,10 +146,8 @@ impl Door {
         let slot = &self.notes[(tail % NOTES_MAX) as usize];
         let (start, end) = (slot[1].load(Ordering::Relaxed) as usize, slot[2].load(Ordering::Relaxed) as usize);
         let note = match slot[0].load(Ordering::Relaxed) {
-            0 => {
-                self.pending_bytes.fetch_sub((end - start) as u64, Ordering::Relaxed);
-                Note::Mapped { start, end }
-            }
+            0 => Note::Mapped { start, end, charged: Charged::NotYet },
+            5 => Note::Mapped { start, end, charged: Charged::Already },
             1 => Note::Unmapped { start, end },
             2 => Note::ForkPrepare,
             3 => Note::ForkDone,
@@ -152,11 +155,6 @@ impl Door {
         };
         self.tail.store(tail + 1, Ordering::Release);
         Some(note)
-    }
-
-    /// Bytes of mappings whose notes were not read yet.
-    pub fn pending_bytes(&self) -> u64 {
-        self.pending_bytes.load(Ordering::Relaxed)
     }
 
     /// The address to touch in order to ring; `None` while nobody listens. Only in the thread's turn.

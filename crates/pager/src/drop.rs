@@ -33,12 +33,22 @@ struct Request {
 #[derive(Default)]
 pub(crate) struct Dropper {
     request: Option<Arc<Request>>,
+    /// A thread forks and has locked malloc, which the start of a thread needs.
+    malloc_is_locked: bool,
 }
 
 impl Dropper {
+    /// Says whether a thread can be started now.
+    pub fn set_malloc_locked(&mut self, locked: bool) {
+        self.malloc_is_locked = locked;
+    }
+
     /// The request of the thread, if it listens already.
     fn request(&mut self, spawn: SpawnThread) -> Option<Arc<Request>> {
         if self.request.is_none() {
+            if self.malloc_is_locked {
+                return None;
+            }
             let request = Arc::new(Request::default());
             let served = Arc::clone(&request);
             if !spawn(Box::new(move || serve(&served))) {

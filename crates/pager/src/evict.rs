@@ -488,10 +488,10 @@ impl Monitor {
         if members == 1 || self.space.headroom_pages() > ROOM_PAGES {
             return;
         }
-        let target = (self.header.target_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;
+        let shared = self.space.headroom_pages() + self.header.charged_pages().load(Relaxed) as i64;
         let mine = self.block.resident_pages().load(Relaxed) as i64
             + (self.block.unarmed_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;
-        let excess = mine - target / members;
+        let excess = mine - shared / members;
         if excess > ROOM_PAGES {
             let slack = self.slack();
             self.make_slack(slack + (excess / 4).max(ROOM_PAGES));

@@ -22,6 +22,9 @@ static UNARMED_AT_FORK: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 /// Turns of waiting for savers before the monitor goes on with what is there.
 const SETTLE_TURNS: u32 = 100_000;
 
+/// Attempts to make room for a child that may fail before it is forked all the same.
+const ROOM_TRIES: u32 = 4;
+
 /// A child that is being forked: until that is over, what the parent gives away is forgotten in its words too.
 pub(crate) struct Nascent {
     windows: WindowMap,
@@ -58,13 +61,18 @@ impl Monitor {
 
     /// Every page of the child may come to be a copy: the budget must hold twice what is here.
     fn make_room_for_child(&mut self) {
-        loop {
+        let mut tries = 0;
+        while tries < ROOM_TRIES {
             let own = self.block.resident_pages().load(Relaxed) as i64
                 + (self.block.unarmed_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;
             let short = own - self.slack();
             // Each page that leaves makes room for one and needs one less.
-            if short <= 0 || own < 256 || !self.make_slack(self.slack() + (short / 2).clamp(1, 1024)) {
+            if short <= 0 || own < 256 {
                 return;
+            }
+            // One go does not always find enough: pages that were used lately are passed over first.
+            if !self.make_slack(self.slack() + (short / 2).clamp(1, 1024)) {
+                tries += 1;
             }
         }
     }

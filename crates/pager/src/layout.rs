@@ -1,6 +1,6 @@
 //! What the program does to its address space: maps, unmaps, moves and gives away; and how its memory is armed.
 
-use crate::door::Note;
+use crate::door::{Charged, Note};
 use crate::monitor::Monitor;
 use crate::regions::{Arming, Piece};
 use memvisor_core::replace::{Fill, Replacement};
@@ -25,22 +25,31 @@ impl Monitor {
         // The thread that moves leaves the next note when it has moved; nobody leaves one before.
         self.moving = 0..0;
         match note {
-            Note::Mapped { start, end } => self.mapped(start, end),
+            Note::Mapped { start, end, charged } => self.mapped(start, end, charged),
             Note::Unmapped { start, end } => self.unmapped(start, end),
             Note::Moving { start, end } => self.moving = start..end,
             Note::ForkPrepare => {
+                // Who forks has the turn and keeps it until it is answered, so room can be made for the child.
+                self.layout_holds += 1;
+                self.dropper.set_malloc_locked(true);
                 let child = self.prepare_fork();
+                self.dropper.set_malloc_locked(false);
+                self.layout_holds -= 1;
                 self.door.set_answer(child.map_or(0, |member| member.0 as u64 + 1));
             }
             Note::ForkDone => self.nascent = None,
         }
     }
 
-    /// New plain memory. What of it does not fit into the target is armed when room is made, from the end: it is empty, which
+    /// New plain memory. What of it does not fit into the target is armed before anybody touches it: it is empty, which
     /// makes that cheap.
-    fn mapped(&mut self, start: usize, end: usize) {
+    fn mapped(&mut self, start: usize, end: usize, charged: Charged) {
         let bytes = self.regions.add(start, end);
-        self.count_unarmed(bytes as i64);
+        let already = match charged {
+            Charged::Already => end - start,
+            Charged::NotYet => 0,
+        };
+        self.count_unarmed(bytes as i64 - already as i64);
         self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
         self.fresh = start..end;
     }
@@ -86,8 +95,7 @@ impl Monitor {
     }
 
     pub(crate) fn count_unarmed(&self, bytes: i64) {
-        self.block.unarmed_bytes().fetch_add(bytes as u64, Relaxed);
-        self.charge(bytes / PAGE_BYTES as i64);
+        self.space.charge_unarmed(self.me, bytes);
     }
 
     /// The range is no longer managed.
@@ -302,7 +310,7 @@ impl Monitor {
         if self.hold_layout() {
             let piece = self.regions.at(at).filter(|piece| piece.arming == Arming::Unarmed).unwrap_or_else(|| {
                 self.unmapped(at, at + PAGE_BYTES);
-                self.mapped(at, at + PAGE_BYTES);
+                self.mapped(at, at + PAGE_BYTES, Charged::NotYet);
                 Piece { start: at, end: at + PAGE_BYTES, arming: Arming::Unarmed }
             });
             self.arm(piece.start.max(at.saturating_sub(ARM_STEP_BYTES)), piece.end.min(at + ARM_STEP_BYTES));
@@ -331,6 +339,9 @@ impl Monitor {
         // all the time would have the turn whenever this one looked, and outrun it.
         self.layout_holds += 1;
         self.read_notes(self.door.head());
+        if self.slack() < 0 {
+            self.arm_fresh();
+        }
         self.make_room();
         self.layout_holds -= 1;
         let at = (address & !(PAGE_BYTES - 1)) - self.bells;
@@ -343,7 +354,7 @@ impl Monitor {
             debug_assert!(renewed, "the door's own memory is registered and private");
         }
         // Memory may be changing (EAGAIN): the thread is woken, rings at the same page again and is answered then.
-        if self.uffd.copy(self.bells + at, self.zeros.as_ptr(), PAGE_BYTES, 0).is_err() {
+        if self.uffd.zeropage(self.bells + at, PAGE_BYTES, 0).is_err() {
             self.wake(self.bells + at);
         }
     }

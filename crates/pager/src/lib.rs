@@ -17,6 +17,7 @@ mod keeper;
 mod layout;
 mod loads;
 mod monitor;
+mod postpone;
 mod reap;
 mod regions;
 mod save;
@@ -27,7 +28,7 @@ mod stores;
 mod watch;
 mod windows;
 
-pub use door::{Door, Note};
+pub use door::{Charged, Door, Note};
 pub use drop::SpawnThread;
 pub use keeper::{FileBytes, Keeper, KeeperHandle, OnLeave, leave_behind};
 pub use monitor::{Monitor, SetupError, Start};

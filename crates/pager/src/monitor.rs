@@ -12,6 +12,7 @@ use crate::drop::{Dropper, SpawnThread};
 use crate::follow::Follow;
 use crate::fork::Nascent;
 use crate::loads::Loads;
+use crate::postpone::{Fault, Postponed};
 use crate::regions::Regions;
 use crate::save::SaveBuffers;
 use crate::space::{MemberIndex, Space};
@@ -96,6 +97,8 @@ pub struct Monitor {
     pub(crate) memory: Fd,
     pub(crate) dropper: Dropper,
     pub(crate) spawn: SpawnThread,
+    /// Faults that wait for room.
+    pub(crate) postponed: Postponed,
     /// Messages that were read while waiting for another.
     pub(crate) deferred: Vec<Message>,
     /// Notes left before the first of them was read.
@@ -214,6 +217,7 @@ impl Monitor {
             memory,
             dropper: Dropper::default(),
             spawn,
+            postponed: Postponed::default(),
             deferred: Vec::with_capacity(4 * BATCH),
             deferred_horizon: 0,
             layout_holds: 0,
@@ -247,10 +251,14 @@ impl Monitor {
         if !self.deferred.is_empty() {
             return;
         }
-        let timeout = if busy { BUSY_TICK_MS } else { IDLE_TICK_MS };
+        let timeout = match () {
+            () if !self.postponed.is_empty() => 0,
+            () if busy => BUSY_TICK_MS,
+            () => IDLE_TICK_MS,
+        };
         let mut fds = [PollFd::readable(self.uffd.fd()), PollFd::readable(self.loads.fd())];
         let count = if self.loads.outstanding() > 0 { 2 } else { 1 };
-        let quiet = memvisor_sys::poll::poll(&mut fds[..count], timeout) == Ok(0);
+        let quiet = memvisor_sys::poll::poll(&mut fds[..count], timeout) == Ok(0) && timeout > 0;
         self.turns = self.turns.wrapping_add(1);
         if quiet || (self.turns.is_multiple_of(TURNS_PER_LOOK) && clock::now_ns() - self.ticked_ns > BUSY_TICK_NS) {
             self.tick();
@@ -273,6 +281,7 @@ impl Monitor {
             self.read_notes(self.door.head());
         }
         self.make_room();
+        self.serve_postponed();
     }
 
     /// Acts on messages that were put aside, before any note that was left after they were read: a thread that moved memory
@@ -303,16 +312,23 @@ impl Monitor {
             }
         }
         for &(address, write_protect, thread) in &faults[..pending] {
-            let begun = clock::now_ns();
+            let begun_ns = clock::now_ns();
             if self.is_bell(address) {
                 self.answer(address);
                 continue;
             }
-            self.serve(address, write_protect);
-            self.count_service(clock::now_ns().saturating_sub(begun));
-            self.step_ahead();
-            self.follow.fault_of(thread, &self.block);
+            let fault = Fault { address, write_protect, thread, begun_ns };
+            if !self.must_wait(&fault) {
+                self.serve_fault(fault);
+            }
         }
+    }
+
+    pub(crate) fn serve_fault(&mut self, Fault { address, write_protect, thread, begun_ns }: Fault) {
+        self.serve(address, write_protect);
+        self.count_service(clock::now_ns().saturating_sub(begun_ns));
+        self.step_ahead();
+        self.follow.fault_of(thread, &self.block);
     }
 
     fn count_service(&mut self, ns: u64) {
@@ -324,6 +340,7 @@ impl Monitor {
     /// What is done when nothing happens: new target, frames that wait, a fair share for others.
     fn tick(&mut self) {
         self.ticked_ns = clock::now_ns();
+        self.block.pager_bytes().store(memvisor_sys::memory::own_bytes() as u64, Relaxed);
         self.resize();
         self.settle_staging();
         self.read_notes(self.door.head());

@@ -175,6 +175,12 @@ impl Space {
         Some(at)
     }
 
+    /// Charges `bytes` more of plain memory to a member.
+    pub fn charge_unarmed(&self, member: MemberIndex, bytes: i64) {
+        self.header().charged_pages().fetch_add((bytes / memvisor_core::PAGE_BYTES as i64) as u64, Ordering::Relaxed);
+        self.member(member).unarmed_bytes().fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Pages that may still be charged before the space is at its target; negative when it is above.
     pub fn headroom_pages(&self) -> i64 {
         let header = self.header();

@@ -110,7 +110,7 @@ fn become_member(space: Space, member: MemberIndex) -> Result<(), String> {
     block.start_ticks().store(process::start_ticks(pid).unwrap_or(0), Ordering::Relaxed);
     MEMBER.store(member.0 as u64 + 1, Ordering::Release);
     MONITOR.store(WAITING, Ordering::Release);
-    door::open(space);
+    door::open(space, member);
     start_thread(Box::new(monitor_main))?;
     while MONITOR.load(Ordering::Acquire) == WAITING {
         let _ = FutexWord(&MONITOR).wait(WAITING as u32, None);

@@ -1,8 +1,7 @@
 //! The program's side of the door to the monitor: what hooks and the heap tell it.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use memvisor_core::PAGE_BYTES;
-use memvisor_pager::{Door, Note, Space};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use memvisor_pager::{Charged, Door, MemberIndex, Note, Space};
 use memvisor_sys::thread::{self, Saved};
 use std::sync::OnceLock;
 
@@ -10,6 +9,8 @@ use std::sync::OnceLock;
 pub static DOOR: Door = Door::new();
 static OPEN: AtomicBool = AtomicBool::new(false);
 static SPACE: OnceLock<Space> = OnceLock::new();
+/// The member that this process is, plus one; 0 while it is none, so that nothing can be charged to it.
+static MEMBER: AtomicUsize = AtomicUsize::new(0);
 
 /// Address space is divided into pieces of this many bytes, one bit each, to tell quickly what cannot be managed.
 const PIECE_BYTES: usize = memvisor_core::WINDOW_BYTES;
@@ -25,13 +26,15 @@ struct OnceCell(core::cell::UnsafeCell<Option<Saved>>);
 unsafe impl Sync for OnceCell {}
 
 /// The process is a member now: notes are read.
-pub fn open(space: Space) {
+pub fn open(space: Space, member: MemberIndex) {
     SPACE.get_or_init(|| space);
+    MEMBER.store(member.0 + 1, Ordering::Release);
     OPEN.store(true, Ordering::Release);
 }
 
 /// Nobody listens any more.
 pub fn close() {
+    MEMBER.store(0, Ordering::Release);
     OPEN.store(false, Ordering::Release);
 }
 
@@ -54,26 +57,41 @@ impl Turn {
     }
 
     /// Leaves a note; when there is no room, the monitor reads first. While nobody listens and there is no room, the
-    /// memory that the note is about stays plain.
-    pub fn leave(&self, note: Note) {
-        if !DOOR.leave(note) {
-            ring();
-            if !DOOR.leave(note) {
-                DOOR.drop_note();
-            }
+    /// memory that the note is about stays plain. Gives whether the note was left.
+    pub fn leave(&self, note: Note) -> bool {
+        if DOOR.leave(note) {
+            return true;
         }
+        ring();
+        let left = DOOR.leave(note);
+        if !left {
+            DOOR.drop_note();
+        }
+        left
     }
 
-    /// Says that `start..end` is private anonymous memory that can be written, and waits for the monitor when that
-    /// could bring the space above its target.
+    /// Says that `start..end` is private anonymous memory that can be written. It is charged here, before it can be
+    /// touched: so of several processes that map at once only those go on without a word whose memory fits. When it does
+    /// not, the monitor acts first.
     pub fn mapped(&self, start: usize, end: usize) {
-        self.leave(Note::Mapped { start, end });
-        if let Some(space) = SPACE.get()
-            && space.headroom_pages() < (DOOR.pending_bytes() / PAGE_BYTES as u64) as i64
-        {
+        let bytes = (end - start) as i64;
+        let Some((space, member)) = membership() else {
+            self.leave(Note::Mapped { start, end, charged: Charged::NotYet });
+            return;
+        };
+        space.charge_unarmed(member, bytes);
+        if !self.leave(Note::Mapped { start, end, charged: Charged::Already }) {
+            space.charge_unarmed(member, -bytes);
+        } else if space.headroom_pages() < 0 {
             ring();
         }
     }
+}
+
+/// What new memory is charged to.
+fn membership() -> Option<(&'static Space, MemberIndex)> {
+    let member = MEMBER.load(Ordering::Acquire).checked_sub(1)?;
+    Some((SPACE.get()?, MemberIndex(member)))
 }
 
 impl Drop for Turn {
@@ -169,6 +187,7 @@ pub fn unlock_after_fork() -> Saved {
 
 /// In the child: the parent's monitor is not ours.
 pub fn forget_parent() -> Saved {
+    MEMBER.store(0, Ordering::Release);
     DOOR.reset_in_child();
     fork_mask()
 }

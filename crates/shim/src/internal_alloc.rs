@@ -122,8 +122,12 @@ fn unusable(at: usize, shift: u32) -> u64 {
 
 /// A mapping of its own.
 fn map(len: usize, align: usize) -> *mut u8 {
-    match aligned::map(len.next_multiple_of(PAGE_BYTES), align.max(PAGE_BYTES), PROT_READ | PROT_WRITE, MAP_NORESERVE) {
-        Ok(addr) => core::ptr::with_exposed_provenance_mut(addr),
+    let len = len.next_multiple_of(PAGE_BYTES);
+    match aligned::map(len, align.max(PAGE_BYTES), PROT_READ | PROT_WRITE, MAP_NORESERVE) {
+        Ok(addr) => {
+            memory::own(addr, len);
+            core::ptr::with_exposed_provenance_mut(addr)
+        }
         Err(_) => null_mut(),
     }
 }
@@ -146,6 +150,7 @@ unsafe impl GlobalAlloc for InternalHeap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = class_of(&layout) else {
+            memory::disown(layout.size().next_multiple_of(PAGE_BYTES));
             // SAFETY: the block is a mapping of this length and the caller gives it up.
             let _ = unsafe { memory::unmap(block.addr(), layout.size().next_multiple_of(PAGE_BYTES)) };
             return;

@@ -9,6 +9,7 @@ use crate::raw;
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr::{null, null_mut};
 use linux_raw_sys::errno::ENOMEM;
+use memvisor_sys::{PAGE_BYTES, memory};
 use tikv_jemalloc_sys as jemalloc;
 
 macro_rules! inward {
@@ -74,11 +75,18 @@ fn answer(result: isize) -> isize {
 }
 
 unsafe extern "C" fn mmap(addr: usize, len: usize, prot: c_int, flags: c_int, fd: c_int, offset: usize) -> isize {
+    let anonymous = flags & memory::MAP_ANONYMOUS != 0;
+    let flags = if anonymous { flags | memory::MAP_NORESERVE } else { flags };
     // SAFETY: the caller's own promise.
-    answer(unsafe { raw::map(addr, len, prot as u32, flags as u32, fd, offset) })
+    let mapped = answer(unsafe { raw::map(addr, len, prot as u32, flags as u32, fd, offset) });
+    if mapped >= 0 && anonymous {
+        memory::own(mapped as usize, len.next_multiple_of(PAGE_BYTES));
+    }
+    mapped
 }
 
 unsafe extern "C" fn munmap(addr: usize, len: usize) -> c_int {
+    memory::disown(len.next_multiple_of(PAGE_BYTES));
     // SAFETY: the caller's own promise.
     answer(unsafe { raw::unmap(addr, len) }) as c_int
 }

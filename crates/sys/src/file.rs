@@ -280,7 +280,10 @@ impl AlignedBuffer {
     /// # Errors
     /// `ENOMEM`, or `EINVAL` when `len` is 0.
     pub fn new(len: usize) -> Result<AlignedBuffer> {
-        Ok(AlignedBuffer { base: memory::map_anonymous(len.next_multiple_of(PAGE_BYTES))?, len })
+        let mapped = len.next_multiple_of(PAGE_BYTES);
+        let base = memory::map_anonymous(mapped)?;
+        memory::own(base, mapped);
+        Ok(AlignedBuffer { base, len })
     }
 }
 
@@ -312,6 +315,7 @@ impl DerefMut for AlignedBuffer {
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
+        memory::disown(self.len.next_multiple_of(PAGE_BYTES));
         // SAFETY: the mapping is owned by this value, and references into it borrow this value.
         let _ = unsafe { memory::unmap(self.base, self.len.next_multiple_of(PAGE_BYTES)) };
     }

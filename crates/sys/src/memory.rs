@@ -6,6 +6,7 @@
 use crate::call::{self, number as nr};
 use crate::{PAGE_BYTES, Result, errno};
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 macro_rules! constants {
     ($($name:ident = $value:expr, $doc:literal;)*) => { $(#[doc = $doc] pub const $name: i32 = $value;)* };
@@ -116,6 +117,34 @@ pub fn set_name(addr: usize, len: usize, name: &CStr) -> Result<()> {
     // SAFETY: a name changes nothing that a program can rely on; the kernel copies the string.
     unsafe { call::syscall5(nr::__NR_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name.as_ptr() as usize) }
         .map(drop)
+}
+
+/// What the pager's own mappings are called in `/proc/PID/maps`: `[anon:memvisor]`.
+const OWN_NAME: &CStr = c"memvisor";
+
+static OWN_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Marks a fresh range, mapped with `MAP_NORESERVE`, as the pager's own: neither managed nor the program's. Who measures
+/// from outside tells it by three flags that no program puts on memory together, `nr`, `nh` and `rr` in
+/// `/proc/PID/smaps`: no reserve, never huge, read at random. People see the name, on kernels that know names.
+pub fn own(addr: usize, len: usize) {
+    OWN_BYTES.fetch_add(len, Ordering::Relaxed);
+    for advice in [MADV_NOHUGEPAGE, MADV_RANDOM] {
+        // SAFETY: advice about page size and reading ahead loses nothing. Refused, the range is only not told apart.
+        let _ = unsafe { advise(addr, len, advice) };
+    }
+    let _ = set_name(addr, len, OWN_NAME);
+}
+
+/// A range that was marked by [`own`] is about to be unmapped.
+pub fn disown(len: usize) {
+    // More may be unmapped than was marked, when what was marked grew together with what was not.
+    let _ = OWN_BYTES.try_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| Some(bytes.saturating_sub(len)));
+}
+
+/// Bytes that are marked as the pager's own in this process: the most they can take of DRAM.
+pub fn own_bytes() -> usize {
+    OWN_BYTES.load(Ordering::Relaxed)
 }
 
 /// Writes to every page of a range of this process, as far as the kernel is concerned: pages shared since a fork become
