@@ -132,7 +132,7 @@ pub fn touch(start: usize, len: usize) {
 /// Whether the stores could not hold `len` bytes more: malloc and mmap then fail, as they do on a machine without
 /// memory. What the program has already is not touched.
 pub fn refuses(len: usize) -> bool {
-    SPACE.get().is_some_and(|space| is_open() && space.refuses(len as u64 + DOOR.pending_bytes()))
+    SPACE.get().is_some_and(|space| is_open() && space.refuses(len as u64))
 }
 
 /// The heap took `len` bytes at `addr` into use: fresh private anonymous memory, readable and writable, of which
