@@ -12,9 +12,10 @@ use crate::space::MemberIndex;
 use crate::windows::WindowMap;
 use memvisor_core::replace::{Fill, Replacement};
 use memvisor_core::{PAGE_BYTES, Page, PageWord, SlotRef};
+use memvisor_proto::space::member_state;
 use memvisor_sys::{Errno, uffd};
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// The plain memory of the parent, as it was when its monitor made the last child ready; for that child.
 static UNARMED_AT_FORK: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
@@ -144,8 +145,8 @@ impl Monitor {
     /// run before this is done.
     ///
     /// # Errors
-    /// When memory that the parent had armed cannot be registered: evicted pages would read as zeros, so the child must
-    /// not run.
+    /// When memory that the parent had armed cannot be registered, or what was prepared for the child was given back: evicted
+    /// pages would read as zeros, so the child must not run.
     pub fn inherit(&mut self) -> Result<(), Errno> {
         let windows: Vec<u32> = self.space.windows_of(self.me).collect();
         let charged = self.block.resident_pages().swap(0, Relaxed);
@@ -161,7 +162,9 @@ impl Monitor {
             }
         }
         self.inherit_unarmed();
-        Ok(())
+        let is_ours = self.block.state().load(Acquire) == member_state::JOINING
+            && self.block.pid().load(Relaxed) == u64::from(memvisor_sys::process::getpid());
+        if is_ours { Ok(()) } else { Err(Errno::ESRCH) }
     }
 
     fn managed_stretches(&self, window: u32, address: usize) -> Vec<(usize, usize)> {

@@ -199,7 +199,7 @@ impl Keeper {
     /// Whether a block was taken by a process that died before it could say that it runs.
     fn never_came(&self, member: MemberIndex, now: u64) -> bool {
         let block = self.space.member(member);
-        match block.pid().load(Relaxed) {
+        match block.pid().load(Acquire) {
             0 => now.saturating_sub(block.joined_ns().load(Relaxed)) > JOINING_NS,
             pid => process::start_ticks(pid as u32) != Ok(block.start_ticks().load(Relaxed)),
         }

@@ -106,8 +106,9 @@ fn join(space: Space) -> Result<(), String> {
 fn become_member(space: Space, member: MemberIndex) -> Result<(), String> {
     let block = space.member(member);
     let pid = process::getpid();
-    block.pid().store(u64::from(pid), Ordering::Relaxed);
+    // The keeper takes a block with a process id but another start for that of a dead process: the start comes first.
     block.start_ticks().store(process::start_ticks(pid).unwrap_or(0), Ordering::Relaxed);
+    block.pid().store(u64::from(pid), Ordering::Release);
     MEMBER.store(member.0 as u64 + 1, Ordering::Release);
     MONITOR.store(WAITING, Ordering::Release);
     door::open(space, member);
