@@ -1,6 +1,7 @@
 //! Pages on their way from the log. The thread that wants one waits; the monitor goes on with others.
 
 use crate::ahead::AHEAD_PAGES_MAX;
+use crate::follow::Follow;
 use crate::monitor::Monitor;
 use crate::stores::Stores;
 use memvisor_core::{PAGE_BYTES, Page, PageIndex, PageWord, SlotRef};
@@ -23,6 +24,8 @@ struct Load {
     ticket: u16,
     evicted: u16,
     tries: u8,
+    /// The thread that waits for it; 0 when none does yet.
+    thread: u32,
 }
 
 /// What came back for one load.
@@ -81,20 +84,20 @@ impl Monitor {
     /// Begins to read a page from the log, and those behind it when they are wanted next.
     pub(crate) fn begin_log_load(&mut self, page: PageIndex, at: usize, word: PageWord) {
         let ahead = self.ahead_of(page).min(AHEAD_PAGES_MAX / 2);
-        if !self.begin_read(page, word) {
+        if !self.begin_read(page, word, self.follow.thread()) {
             self.wait_for_loads();
             return self.wake(at);
         }
         for next in page.0 + 1..page.0 + ahead as u32 {
             let word = self.space.page(PageIndex(next)).get();
-            if !matches!(word.page(), Page::Stored(SlotRef::Log(_))) || !self.begin_read(PageIndex(next), word) {
+            if !matches!(word.page(), Page::Stored(SlotRef::Log(_))) || !self.begin_read(PageIndex(next), word, 0) {
                 return;
             }
             self.block.prefetched().fetch_add(1, Relaxed);
         }
     }
 
-    fn begin_read(&mut self, page: PageIndex, word: PageWord) -> bool {
+    fn begin_read(&mut self, page: PageIndex, word: PageWord, thread: u32) -> bool {
         let Page::Stored(slot @ SlotRef::Log(_)) = word.page() else { return false };
         let ticket = self.next_ticket();
         let Some(next) = word.load_begin(ticket) else { return false };
@@ -102,7 +105,7 @@ impl Monitor {
             return false;
         }
         let evicted = word.stamp();
-        let begun = self.loads.begin(Load { page, slot, ticket, evicted, tries: 1 });
+        let begun = self.loads.begin(Load { page, slot, ticket, evicted, tries: 1, thread });
         if !begun {
             self.space.page(page).apply(|word| word.load_undone(ticket, evicted));
         }
@@ -159,7 +162,9 @@ impl Monitor {
         match came {
             Came::Bytes => {
                 let bytes = self.loads.bytes[at * PAGE_BYTES..].as_ptr();
+                let held = self.follow.hold(load.thread);
                 self.place_loaded(load.page, address, load.ticket, load.evicted, load.slot, bytes);
+                Follow::let_go(held);
             }
             Came::Failed(LoadError::Lost { why: Why::Io(_), .. } | LoadError::Busy) if load.tries < TRIES_MAX => {
                 self.block.retries().fetch_add(1, Relaxed);

@@ -325,7 +325,10 @@ impl Monitor {
     }
 
     pub(crate) fn serve_fault(&mut self, Fault { address, write_protect, thread, begun_ns }: Fault) {
+        self.follow.heard_of(thread);
+        let held = self.follow.hold(thread);
         self.serve(address, write_protect);
+        Follow::let_go(held);
         self.count_service(clock::now_ns().saturating_sub(begun_ns));
         self.step_ahead();
         self.follow.fault_of(thread, &self.block);
