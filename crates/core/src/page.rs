@@ -85,7 +85,8 @@ pub struct PageWord(pub u64);
 
 impl std::fmt::Debug for PageWord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} heat {} stamp {}", self.page(), self.heat(), self.stamp())
+        let given = if self.may_be_missing() { " given away" } else { "" };
+        write!(f, "{:?} heat {} stamp {}{given}", self.page(), self.heat(), self.stamp())
     }
 }
 
@@ -375,5 +376,38 @@ impl PageCell<'_> {
     /// Puts `word` whatever was there and gives what was there: for pages that nobody else can change now.
     pub fn put(self, word: PageWord) -> PageWord {
         PageWord(self.0.swap(word.0, Ordering::AcqRel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: Frame = Frame(3);
+    const SLOT: SlotRef = SlotRef::Ram(7);
+
+    /// A page that was first touched, moved out and is being saved.
+    fn saving(from: PageWord) -> PageWord {
+        let filled = from.load_begin(1).and_then(|word| word.load_done(1, SlotRef::None, 0, 1));
+        let parked = filled.and_then(PageWord::park_begin).and_then(|word| word.park_done(FRAME, 2));
+        parked.and_then(|word| word.claim(Saver::Keeper)).expect("each step follows the one before")
+    }
+
+    #[test]
+    fn a_page_that_was_given_away_may_be_missing_until_it_is_saved() {
+        let given = PageWord::new(Page::Resident(SLOT), 1, 1).discard().expect("a resident page can be given away");
+        let saving = saving(given);
+        assert!(saving.may_be_missing());
+        let back = saving.copied_back(SlotRef::None, 3).expect("a frame that is being saved can be copied back");
+        assert!(back.may_be_missing() && back.lose_missing().is_none());
+        let stored = saving.publish(FRAME, Saver::Keeper, SLOT).expect("its saver publishes it");
+        assert!(!stored.may_be_missing());
+    }
+
+    #[test]
+    fn a_page_that_was_never_given_away_is_lost_when_it_is_missing() {
+        let parked = saving(PageWord::UNTOUCHED).unclaim(FRAME, Saver::Keeper).expect("its saver lets go of it");
+        assert_eq!(parked.lose_missing().map(PageWord::page), Some(Page::Lost));
+        assert_eq!(PageWord::UNTOUCHED.lose_missing(), None);
     }
 }
