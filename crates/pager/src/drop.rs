@@ -33,14 +33,14 @@ struct Request {
 #[derive(Default)]
 pub(crate) struct Dropper {
     request: Option<Arc<Request>>,
-    /// A thread forks and has locked malloc, which the start of a thread needs.
+    /// A thread that waits for the monitor may have locked malloc, which the start of a thread needs.
     malloc_is_locked: bool,
 }
 
 impl Dropper {
-    /// Says whether a thread can be started now.
-    pub fn set_malloc_locked(&mut self, locked: bool) {
-        self.malloc_is_locked = locked;
+    /// Says whether a thread can be started now. Gives what was said before.
+    pub fn set_malloc_locked(&mut self, locked: bool) -> bool {
+        std::mem::replace(&mut self.malloc_is_locked, locked)
     }
 
     /// The request of the thread, if it listens already.

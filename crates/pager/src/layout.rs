@@ -31,9 +31,9 @@ impl Monitor {
             Note::ForkPrepare => {
                 // Who forks has the turn and keeps it until it is answered, so room can be made for the child.
                 self.layout_holds += 1;
-                self.dropper.set_malloc_locked(true);
+                let was_locked = self.dropper.set_malloc_locked(true);
                 let child = self.prepare_fork();
-                self.dropper.set_malloc_locked(false);
+                self.dropper.set_malloc_locked(was_locked);
                 self.layout_holds -= 1;
                 self.door.set_answer(child.map_or(0, |member| member.0 as u64 + 1));
             }
@@ -338,11 +338,14 @@ impl Monitor {
         // Who rings has the turn, and keeps it until it is answered. Room is made before: a thread that maps plain memory
         // all the time would have the turn whenever this one looked, and outrun it.
         self.layout_holds += 1;
+        // It may be a thread that forks or grows the heap, with malloc's locks held.
+        self.dropper.set_malloc_locked(true);
         self.read_notes(self.door.head());
         if self.slack() < 0 {
             self.arm_fresh();
         }
         self.make_room();
+        self.dropper.set_malloc_locked(false);
         self.layout_holds -= 1;
         let at = (address & !(PAGE_BYTES - 1)) - self.bells;
         let half = crate::door::BELLS / 2 * PAGE_BYTES;
