@@ -251,7 +251,9 @@ impl Monitor {
         if !self.space.page(page).get().may_be_missing() {
             return match self.uffd.poison(at, PAGE_BYTES) {
                 Ok(()) => self.lose_missing(page, at),
-                Err(_) => self.wake(at),
+                Err((_, Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT)) => self.wake(at),
+                // Kernels that cannot poison do not say either whether the page is there.
+                Err(_) => self.lose_if_absent(page, at),
             };
         }
         match self.put(at, self.zeros.as_ptr(), PAGE_BYTES) {
@@ -260,6 +262,17 @@ impl Monitor {
             }
             Placed::Occupied | Placed::Later | Placed::Gone => self.wake(at),
         }
+    }
+
+    /// Nothing is being moved while the layout is held, so a page that is absent then is missing.
+    fn lose_if_absent(&mut self, page: PageIndex, at: usize) {
+        if self.hold_layout() {
+            if self.pagemap.present(at) == Ok(false) {
+                self.lose_missing(page, at);
+            }
+            self.let_layout_go();
+        }
+        self.wake(at);
     }
 
     /// A page is not where its word says, and the program did not give it away: it must not be made up.
