@@ -4,9 +4,9 @@
 //! them. With `--wrap=mmap` the linker resolves every use of `mmap` inside the library to `__wrap_mmap` (see
 //! `src/inward.rs`), while the exported `mmap` remains what programs reach. `tests/exports.rs` checks the outcome.
 
-/// What the standard library and jemalloc use of what the shim exports, and jemalloc's look at the environment. A symbol
-/// that is not used costs nothing.
-const INWARD: [&str; 13] = [
+/// What the standard library and jemalloc use of what the shim exports, jemalloc's look at the environment and the
+/// handlers that it wants called around forks. A symbol that is not used costs nothing.
+const INWARD: [&str; 14] = [
     "mmap",
     "mmap64",
     "munmap",
@@ -20,6 +20,7 @@ const INWARD: [&str; 13] = [
     "posix_memalign",
     "aligned_alloc",
     "secure_getenv",
+    "pthread_atfork",
 ];
 
 fn main() {

@@ -44,7 +44,6 @@ static AT_START: extern "C" fn() = at_start;
 
 extern "C" fn at_start() {
     heap::start();
-    forks::register_late();
     heap::plainly(|| {
         let Some(text) = std::env::var_os(SPACE_VARIABLE) else { return };
         let joined = accept(&text.to_string_lossy()).and_then(|invitation| {
@@ -216,9 +215,4 @@ fn monitor() -> Result<Monitor, String> {
 pub fn join_as_child(member: MemberIndex) -> Result<(), String> {
     let Some(invitation) = INVITATION.get() else { return Ok(()) };
     become_member(invitation.space, member)
-}
-
-/// Whether this process is a member of a space.
-pub fn is_member() -> bool {
-    MEMBER.load(Ordering::Acquire) != 0
 }

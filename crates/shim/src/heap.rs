@@ -104,9 +104,7 @@ pub fn lane_for(caller: usize) -> Lane {
     }
 }
 
-/// Makes sure that jemalloc is set up and its fork handlers are registered.
-///
-/// Handlers that are registered after this run before jemalloc locks itself for a fork, and after it unlocked.
+/// Makes sure that jemalloc is set up.
 pub fn start() {
     lane();
 }
@@ -185,7 +183,7 @@ pub fn refresh_statistics() {
 fn bind() -> Lane {
     // First of all: binding starts jemalloc, which calls the C library, which allocates.
     lane::set(Lane::Managed);
-    forks::register_early();
+    forks::register();
     linker::find();
     if let Some(arena) = arena_for_new_thread() {
         control(c"thread.arena", None::<&mut c_uint>, Some(&arena));

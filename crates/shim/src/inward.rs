@@ -4,6 +4,7 @@
 //! Without it jemalloc's metadata would be managed memory, and serving a fault could need a page that is evicted.
 //! The names are given in assembler, because a C name of a Rust function would be exported.
 
+use crate::forks::{self, AtFork};
 use crate::heap::{self, MALLOC_ALIGN};
 use crate::raw;
 use core::ffi::{c_char, c_int, c_void};
@@ -53,6 +54,7 @@ inward! {
     "__wrap_posix_memalign" => posix_memalign;
     "__wrap_aligned_alloc" => aligned_alloc;
     "__wrap_secure_getenv" => secure_getenv;
+    "__wrap_pthread_atfork" => pthread_atfork;
 }
 
 unsafe extern "C" {
@@ -150,4 +152,10 @@ extern "C" fn aligned_alloc(align: usize, len: usize) -> *mut c_void {
 /// Only jemalloc asks, for options.
 extern "C" fn secure_getenv(_name: *const c_char) -> *const c_char {
     null()
+}
+
+/// Only jemalloc asks: its handlers are called by ours.
+extern "C" fn pthread_atfork(before: AtFork, after_in_parent: AtFork, after_in_child: AtFork) -> c_int {
+    forks::take_over([before, after_in_parent, after_in_child]);
+    0
 }

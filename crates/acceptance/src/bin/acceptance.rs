@@ -33,19 +33,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Order, String> {
         None if list => Form::Short,
         None => return Err(USAGE.into()),
     };
-    let cases = if chosen.is_empty() && mode == Mode::Managed {
-        cases::ALL.iter().filter(|case| not_yet(case).is_none()).copied().collect()
-    } else if chosen.is_empty() {
-        cases::ALL.to_vec()
-    } else {
-        chosen
-    };
+    let cases = if chosen.is_empty() { cases::ALL.to_vec() } else { chosen };
     Ok(Order { form, mode, list, cases })
-}
-
-/// Why the product does not pass a case yet.
-fn not_yet(case: &Case) -> Option<&'static str> {
-    cases::NOT_YET.iter().find(|(name, _)| *name == case.name).map(|(_, reason)| *reason)
 }
 
 fn main() -> ExitCode {
@@ -59,11 +48,6 @@ fn main() -> ExitCode {
     if order.list {
         order.cases.iter().for_each(|case| println!("{:<14} needs {}", case.name, case.needs.join(", ")));
         return ExitCode::SUCCESS;
-    }
-    for case in cases::ALL.iter().filter(|case| !order.cases.iter().any(|chosen| chosen.name == case.name)) {
-        if let Some(reason) = not_yet(case) {
-            println!("{}: skipped: NOT YET: {reason}", case.name);
-        }
     }
     let places = Places::find(None);
     println!("{}", table::head());

@@ -45,14 +45,3 @@ pub const ALL: &[Case] = &[
     old_kernel::GUEST,
     frees::CASE,
 ];
-
-/// Cases that the product does not pass reliably yet, each with what is wrong. A run of all cases leaves them out and says so
-/// aloud; named, they run. `docs/STATUS.md` has the measurements.
-pub const NOT_YET: &[(&str, &str)] = &[
-    (
-        "redis-bgsave",
-        "1 run in about 15 the saving child dies (SIGSEGV): another library's atfork handler touches evicted memory before the \
-         child has a monitor",
-    ),
-    ("forks", "hung once in 12 runs; the cause is mended, and it was not run often enough since"),
-];

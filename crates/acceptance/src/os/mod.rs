@@ -6,13 +6,15 @@
 mod ground;
 mod memory;
 mod process;
+mod streams;
 
 pub use ground::{Access, Ground};
 pub use memory::{Heap, Mapping};
 pub use process::{
-    Ended, adopt_orphans, bury_orphans, fork, kill, limit_address_space, posix_spawn, resume, stop, try_wait, user_id,
-    vfork_exec, wait,
+    Ended, adopt_orphans, after_fork_in_child, bury_orphans, fork, kill, limit_address_space, posix_spawn, resume,
+    stop, try_wait, user_id, vfork_exec, wait,
 };
+pub use streams::Streams;
 
 use std::io;
 

@@ -22,6 +22,25 @@ pub fn fork(body: impl FnOnce() -> u8) -> io::Result<i32> {
     }
 }
 
+/// Lets the C library call `handler` in every child, before `fork` returns there.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn after_fork_in_child(handler: extern "C" fn()) -> io::Result<()> {
+    unsafe extern "C" {
+        fn pthread_atfork(
+            before: Option<extern "C" fn()>,
+            in_parent: Option<extern "C" fn()>,
+            in_child: Option<extern "C" fn()>,
+        ) -> i32;
+    }
+    // SAFETY: a function lives as long as the program.
+    match unsafe { pthread_atfork(None, None, Some(handler)) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// Starts `program` by `vfork` and `execv`, inheriting everything.
 ///
 /// # Errors

@@ -4,15 +4,60 @@
 //! Children come in batches that run at once, in series, and one level deeper: a nested child forks a child of its own
 //! after it has changed its memory, which must see that change. Each verification looks at one page in ONE_IN, each child
 //! at others.
+//!
+//! Before that, a handler that the C library calls in each child verifies pages that were not changed since the start, and
+//! each child writes to streams that were opened then: both are as cold as memory gets.
 
 use super::{number, say, tried};
-use crate::os::{self, Mapping, PAGE_BYTES};
+use crate::os::{self, Mapping, PAGE_BYTES, Streams};
 use crate::pattern::{Dice, Pattern};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Children that run at once: the memory that they change is charged to the same space.
 const AT_ONCE: u64 = 8;
 /// A child or the parent changes one page in this many between two verifications.
 const CHANGED_ONE_IN: u64 = 16;
+
+/// Pages that only children's handlers look at.
+const COLD_PAGES: usize = 1024;
+/// Of those, each child looks at so many.
+const COLD_PAGES_EACH: usize = 16;
+/// Streams that only children write to.
+const STREAMS: usize = 64;
+
+static COLD: OnceLock<Cold> = OnceLock::new();
+
+/// What nobody touches but the handler in children.
+struct Cold {
+    memory: Mapping,
+    /// How many children looked: each looks at other pages.
+    looks: AtomicUsize,
+}
+
+impl Cold {
+    fn new() -> Result<Self, String> {
+        let mut memory = Mapping::new(COLD_PAGES * PAGE_BYTES).map_err(tried("mmap"))?;
+        (0..COLD_PAGES).for_each(|page| Pattern::new(page as u64, 1).fill(memory.page_mut(page)));
+        Ok(Self { memory, looks: AtomicUsize::new(0) })
+    }
+
+    fn verify(&self) -> Result<(), String> {
+        let first = self.looks.load(Ordering::Relaxed) * COLD_PAGES_EACH;
+        for page in (first..first + COLD_PAGES_EACH).map(|page| page % COLD_PAGES) {
+            let found = Pattern::new(page as u64, 1).check(self.memory.page(page));
+            found.map_err(|mismatch| format!("page {page}: {mismatch}"))?;
+        }
+        Ok(())
+    }
+}
+
+extern "C" fn verify_cold() {
+    if let Some(Err(reason)) = COLD.get().map(Cold::verify) {
+        eprintln!("handler of a child: {reason}");
+        std::process::abort();
+    }
+}
 
 /// Memory whose pages each have a version, which a fork copies along with it.
 struct Versioned {
@@ -57,6 +102,10 @@ impl Versioned {
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let bytes = number(arguments, 0, "BYTES")?;
     let children = number(arguments, 1, "CHILDREN")?;
+    let cold = Cold::new()?;
+    COLD.get_or_init(|| cold);
+    let streams = Streams::open(STREAMS).map_err(tried("fopen"))?;
+    os::after_fork_in_child(verify_cold).map_err(tried("pthread_atfork"))?;
     let mut memory = Versioned::new(bytes, number(arguments, 2, "ONE_IN")?.max(1))?;
     say("filled");
     let mut made = 0;
@@ -68,7 +117,8 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         for _ in 0..batch {
             made += 1;
             let author = made;
-            pids.push(os::fork(|| child(&mut memory, author, nested)).map_err(tried("fork"))?);
+            COLD.get().expect("set above").looks.fetch_add(1, Ordering::Relaxed);
+            pids.push(os::fork(|| child(&mut memory, &streams, author, nested)).map_err(tried("fork"))?);
             memory.change(0);
         }
         for pid in pids {
@@ -87,8 +137,8 @@ fn expect_success(pid: i32) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("child {pid} ended with {status}")) }
 }
 
-fn child(memory: &mut Versioned, author: u64, nested: bool) -> u8 {
-    match verify_and_change(memory, author, nested) {
+fn child(memory: &mut Versioned, streams: &Streams, author: u64, nested: bool) -> u8 {
+    match verify_and_change(memory, streams, author, nested) {
         Ok(()) => 0,
         Err(reason) => {
             eprintln!("child {author}: {reason}");
@@ -97,11 +147,12 @@ fn child(memory: &mut Versioned, author: u64, nested: bool) -> u8 {
     }
 }
 
-fn verify_and_change(memory: &mut Versioned, author: u64, nested: bool) -> Result<(), String> {
+fn verify_and_change(memory: &mut Versioned, streams: &Streams, author: u64, nested: bool) -> Result<(), String> {
+    streams.write().map_err(|error| format!("a stream: {error}"))?;
     memory.verify(author).map_err(|reason| format!("before its change: {reason}"))?;
     memory.change(author);
     let grandchild = match nested {
-        true => Some(os::fork(|| child(memory, author + 10_000, false)).map_err(tried("fork"))?),
+        true => Some(os::fork(|| child(memory, streams, author + 10_000, false)).map_err(tried("fork"))?),
         false => None,
     };
     if grandchild.is_some() {
