@@ -5,6 +5,8 @@
 //! views here give the words names; they hold no state of their own.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "attach")]
+pub mod attach;
 pub mod histogram;
 pub mod segment;
 pub mod space;

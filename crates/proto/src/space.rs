@@ -126,7 +126,37 @@ impl<'a> Header<'a> {
         charged_pages = 25;
         /// Members that run.
         members = 26;
+        /// DRAM that the owner was promised, in bytes. This and the words up to [`Header::domain`] are the intent: written
+        /// when the space is made, and by a node after that; a node that comes back reads them.
+        reservation_bytes = 27;
+        /// The most DRAM that the space may ever have, in bytes; `u64::MAX` without a limit.
+        limit_bytes = 28;
+        /// Weight against other spaces.
+        shares = 29;
+        /// Who is sacrificed first, see [`class`].
+        class = 30;
+        /// Whose memory it is: pages are merged within one domain only.
+        domain = 31;
+        /// When a node last wrote the target, in nanoseconds of the monotonic clock; 0 when none ever did.
+        planned_ns = 32;
+        /// The part of the target that compressed pages may take, in thousandths; the keeper derives
+        /// [`Header::ram_limit_bytes`] from it. 0 leaves that as it was made.
+        ram_limit_permille = 33;
+        /// 1 asks every member to bring all pages back to plain DRAM and to let go.
+        drain = 34;
+        /// Pages whose contents are in a store: what the space has beside what is charged as resident.
+        stored_pages = 35;
     }
+}
+
+/// What [`Header::class`] can be.
+pub mod class {
+    /// May wait: the first to be cut.
+    pub const BATCH: u64 = 0;
+    /// Everything else.
+    pub const STANDARD: u64 = 1;
+    /// Somebody waits for each answer: the last to be cut.
+    pub const LATENCY: u64 = 2;
 }
 
 /// Bits of [`Header::options`].
@@ -241,6 +271,8 @@ impl<'a> Member<'a> {
         parent = 36;
         /// When the block was taken, in nanoseconds of the monotonic clock.
         joined_ns = 37;
+        /// 1 when the member was asked to drain and has let go: its memory is plain.
+        drained = 38;
     }
 
     /// Service times of faults.
