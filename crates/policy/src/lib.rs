@@ -15,14 +15,22 @@
 //! and says why.
 #![forbid(unsafe_code)]
 
+pub mod capacity;
+pub mod damping;
 pub mod intent;
 pub mod observation;
 pub mod plan;
+pub mod price;
+pub mod promise;
 pub mod reason;
 pub mod settings;
+pub mod state;
+pub mod step;
+pub mod waterfill;
 
 pub use intent::{Class, DomainId, Intent, SpaceId};
 pub use observation::{Host, Observation, Situation, Space};
 pub use plan::{Action, Grant, Memory, Plan, Remembered};
 pub use reason::{Advice, Bound, Promise, Reason, Step, Verdict};
-pub use settings::{Settings, State, Tax, Thresholds};
+pub use settings::{Settings, Tax};
+pub use state::{State, Thresholds};

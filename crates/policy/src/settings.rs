@@ -1,5 +1,6 @@
 //! What an operator may turn: the tax, the thresholds of free memory, and how calmly the plan follows.
 
+use crate::Thresholds;
 use serde::{Deserialize, Serialize};
 
 /// The idle memory tax τ: the part of an idle page that its owner is not left with, 0 to [`Tax::MOST`].
@@ -42,42 +43,6 @@ impl From<Tax> for f64 {
     }
 }
 
-/// How short of DRAM the host is, best first. Each state is the most that is done to a space above its target.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Nothing is taken from anybody.
-    #[default]
-    High,
-    /// Guests are asked to give: balloons. A space without a balloon is paged.
-    Soft,
-    /// Everybody is paged.
-    Hard,
-    /// Everybody is paged, and who is above its target is blocked meanwhile.
-    Low,
-}
-
-/// Free DRAM, as parts of all DRAM, at which states begin and end; falling from `high` to `low`.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Thresholds {
-    /// Kept free; at this, and [`Settings::hysteresis`] more, state high begins again.
-    pub high: f64,
-    /// Below this state high ends.
-    pub soft: f64,
-    /// Below this state soft ends.
-    pub hard: f64,
-    /// Below this state hard ends.
-    pub low: f64,
-}
-
-impl Default for Thresholds {
-    /// Those of the paper (§6.3).
-    fn default() -> Self {
-        Self { high: 0.06, soft: 0.04, hard: 0.02, low: 0.01 }
-    }
-}
-
 /// What an operator may turn. Times are as long as they are for plans that are made about once a second.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -92,7 +57,8 @@ pub struct Settings {
     pub dead_band: f64,
     /// The most that a target falls each second, in bytes, while the state is high or soft.
     pub shrink_bytes_per_s: u64,
-    /// Inputs that fall, and capacity that rises, are believed this slowly: the time in which half of a step is.
+    /// How slowly inputs that fall, and DRAM that becomes free, are believed: the time constant of a first-order lag, in
+    /// nanoseconds. After it about two thirds of a step are believed.
     pub fall_ns: u64,
     /// A space that waits for memory for this part of its time, 0 to 1, is stalled.
     pub stalled: f64,
