@@ -62,7 +62,12 @@ impl Intent {
 
     /// The reservation as far as the limit allows it, in bytes.
     pub fn reserved_bytes(&self) -> u64 {
-        self.reservation_bytes.min(self.limit_bytes.unwrap_or(u64::MAX))
+        self.limited_bytes(self.reservation_bytes)
+    }
+
+    /// So much of `bytes` as the limit allows, in bytes.
+    pub fn limited_bytes(&self, bytes: u64) -> u64 {
+        self.limit_bytes.map_or(bytes, |limit| bytes.min(limit))
     }
 }
 

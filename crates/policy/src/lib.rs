@@ -15,9 +15,11 @@
 //! and says why.
 #![forbid(unsafe_code)]
 
+pub mod advice;
 pub mod capacity;
 pub mod damping;
 pub mod intent;
+pub mod memory;
 pub mod observation;
 pub mod plan;
 pub mod price;
@@ -28,9 +30,11 @@ pub mod state;
 pub mod step;
 pub mod waterfill;
 
+pub use advice::{Advice, Verdict};
 pub use intent::{Class, DomainId, Intent, SpaceId};
+pub use memory::{Believed, Memory};
 pub use observation::{Host, Observation, Situation, Space};
-pub use plan::{Action, Grant, Memory, Plan, Remembered};
-pub use reason::{Advice, Bound, Promise, Reason, Step, Verdict};
+pub use plan::{Action, Grant, Plan, plan};
+pub use reason::{Bound, Promise, Reason, Step};
 pub use settings::{Settings, Tax};
 pub use state::{State, Thresholds};

@@ -74,39 +74,3 @@ impl Reason {
         self.untaxed_bytes as i64 - self.goal_bytes as i64
     }
 }
-
-/// What is to be said of the consolidation ratio.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Everybody has what it wants.
-    Fits,
-    /// Not all that is wanted fits, but what is used does.
-    Overcommitted,
-    /// Too high: not even what is used fits, or spaces stand still for want of memory.
-    TooHigh,
-    /// Too high by far: not even the reservations fit.
-    PromisesBroken,
-}
-
-/// How much is asked of the host.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Advice {
-    /// What is to be said.
-    pub verdict: Verdict,
-    /// What all spaces want, each up to its limit, in bytes.
-    pub wanted_bytes: u64,
-    /// What all use, each up to its limit, in bytes.
-    pub active_bytes: u64,
-    /// What is reserved, in bytes.
-    pub reserved_bytes: u64,
-    /// What there is for spaces, in bytes.
-    pub capacity_bytes: u64,
-    /// Wanted for each byte there is: the consolidation ratio. `None` when there is nothing.
-    pub ratio: Option<f64>,
-    /// What is to leave the host, or to be bought, until what is used and reserved fits, in bytes.
-    pub excess_bytes: u64,
-    /// Spaces that have less than they want and stand still for it.
-    pub stalled_spaces: u32,
-}
