@@ -55,7 +55,7 @@ pub struct Plan {
     /// What is divided among the spaces, in bytes.
     pub capacity_bytes: u64,
     /// The price ρ that all pay who have neither reservation nor limit nor all they want, see [`Reason::price`].
-    /// `None` when nobody is short.
+    /// `None` when nobody is short, and when there is nothing left beside the promises.
     pub price: Option<f64>,
     /// What each space gets, in the order of the situation.
     pub grants: Vec<Grant>,
@@ -122,7 +122,7 @@ fn reason(space: &Space, believed: &Believed, claim: &Claim, goal_bytes: u64, un
 
 fn bound(space: &Space, believed: &Believed, claim: &Claim, goal_bytes: u64) -> Bound {
     let wanted_bytes = believed.wanted_bytes;
-    if goal_bytes == claim.least_bytes && goal_bytes > 0 {
+    if goal_bytes == claim.least_bytes && space.intent.reserved_bytes() > 0 {
         Bound::Reservation
     } else if goal_bytes < claim.most_bytes {
         Bound::Price
