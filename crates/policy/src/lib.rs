@@ -15,6 +15,7 @@
 //! and says why.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod advice;
 pub mod capacity;
 pub mod damping;
@@ -30,6 +31,7 @@ pub mod state;
 pub mod step;
 pub mod waterfill;
 
+pub use admission::{Admission, Fit, Request, Room, admit};
 pub use advice::{Advice, Verdict};
 pub use intent::{Class, DomainId, Intent, SpaceId};
 pub use memory::{Believed, Memory};

@@ -55,7 +55,7 @@ pub struct Plan {
     /// What is divided among the spaces, in bytes.
     pub capacity_bytes: u64,
     /// The price ρ that all pay who have neither reservation nor limit nor all they want, see [`Reason::price`].
-    /// `None` when nobody is short.
+    /// `None` when nobody is short, and when there is nothing left beside the promises.
     pub price: Option<f64>,
     /// What each space gets, in the order of the situation.
     pub grants: Vec<Grant>,
@@ -80,7 +80,7 @@ pub fn plan(situation: &Situation, settings: &Settings, memory: &Memory) -> (Pla
         })
         .collect();
 
-    let ways = ways(&beliefs.spaces, &claims, &reasons);
+    let ways = ways(&beliefs.spaces, &claims, &goals.bytes);
     let steps = step(&ways, divided_bytes, pace(state, settings, beliefs.elapsed_ns));
     let grants = spaces.iter().zip(reasons).zip(steps);
     let grants: Vec<Grant> = grants.map(|((space, reason), step)| grant(space, reason, step, state)).collect();
@@ -122,7 +122,7 @@ fn reason(space: &Space, believed: &Believed, claim: &Claim, goal_bytes: u64, un
 
 fn bound(space: &Space, believed: &Believed, claim: &Claim, goal_bytes: u64) -> Bound {
     let wanted_bytes = believed.wanted_bytes;
-    if goal_bytes == claim.least_bytes && goal_bytes > 0 {
+    if goal_bytes == claim.least_bytes && space.intent.reserved_bytes() > 0 {
         Bound::Reservation
     } else if goal_bytes < claim.most_bytes {
         Bound::Price
@@ -141,15 +141,14 @@ fn promise_of(space: &Space, claim: &Claim) -> Promise {
     }
 }
 
-fn ways(believed: &[Believed], claims: &[Claim], reasons: &[Reason]) -> Vec<Way> {
-    let way = |((believed, claim), reason): ((&Believed, &Claim), &Reason)| Way {
+fn ways(believed: &[Believed], claims: &[Claim], goals: &[u64]) -> Vec<Way> {
+    let way = |((believed, claim), goal): ((&Believed, &Claim), &u64)| Way {
         from: believed.target_bytes,
-        goal: reason.goal_bytes,
+        goal: *goal,
         least: claim.least_bytes,
         most: claim.most_bytes,
-        by_price: reason.bound == Bound::Price,
     };
-    believed.iter().zip(claims).zip(reasons).map(way).collect()
+    believed.iter().zip(claims).zip(goals).map(way).collect()
 }
 
 /// In the states in which a program may be blocked for want of memory, no other is spared its work.

@@ -3,9 +3,9 @@
 //! Three things hold after each step: every target is within its bounds, all together are within the capacity, and with
 //! constant goals the steps end in a point from which nothing moves.
 //!
-//! 1. *Dead band.* A target that the price alone moved, and by little, stays where it is: each is moved by the jitter of
-//!    everybody's estimates. One that a bound holds follows its bound, so that a space that fits is never kept a little short of what it wants. If
-//!    not all that stay fit, those that should shrink do.
+//! 1. *Dead band.* A target that would move by little stays where it is: each is moved by the jitter of everybody's
+//!    estimates. If not all that stay fit, those that should shrink do. If there is room to spare, those that lack only little of
+//!    their most get it, so that a space that fits is not kept a little short of what it wants.
 //! 2. *Rate.* Targets fall by a portion. Those that rise divide what was given, each by the same part of its way.
 //!    When even so there is not enough, those that fall hurry: what others are promised comes before the rate.
 
@@ -22,8 +22,6 @@ pub struct Way {
     pub least: u64,
     /// At least `least`.
     pub most: u64,
-    /// Whether the price alone made the goal.
-    pub by_price: bool,
 }
 
 /// How calmly targets move.
@@ -49,10 +47,10 @@ pub fn step(ways: &[Way], capacity: u64, pace: Pace) -> Vec<(u64, Step)> {
 }
 
 impl Way {
-    /// Whether the change is too small to be made.
+    /// Whether the change is too small to be made; what is out of bounds is never.
     fn rests(&self, dead_band: f64) -> bool {
         let small = self.goal.abs_diff(self.from) as f64 <= self.from as f64 * dead_band;
-        self.by_price && small && (self.least..=self.most).contains(&self.from)
+        small && (self.least..=self.most).contains(&self.from)
     }
 
     /// Where the target is after it fell by no more than a portion; a target that shall rise has not moved yet. Bounds hold
@@ -67,10 +65,14 @@ impl Way {
 fn aims(ways: &[Way], capacity: u64, dead_band: f64) -> Vec<u64> {
     let aim = |way: &Way| if way.rests(dead_band) { way.from } else { way.goal };
     let aims: Vec<u64> = ways.iter().map(aim).collect();
-    if sum(&aims) <= capacity {
-        return aims;
+    let held = sum(&aims);
+    if held > capacity {
+        return ways.iter().zip(aims).map(|(way, aim)| aim.min(way.goal)).collect();
     }
-    ways.iter().zip(aims).map(|(way, aim)| aim.min(way.goal)).collect()
+    let missing = |way: &Way, aim: u64| if way.goal == way.most { way.goal.saturating_sub(aim) } else { 0 };
+    let all_missing = ways.iter().zip(&aims).map(|(way, aim)| missing(way, *aim)).sum();
+    let spare = Part::of(capacity - held, all_missing);
+    ways.iter().zip(aims).map(|(way, aim)| aim + spare.floor(missing(way, aim))).collect()
 }
 
 /// The targets on their way to the aims.
@@ -121,7 +123,7 @@ mod tests {
     const PACE: Pace = Pace { dead_band: 0.01, fall_bytes: 100 };
 
     fn way(from: u64, goal: u64) -> Way {
-        Way { from, goal, least: 0, most: 1 << 50, by_price: true }
+        Way { from, goal, least: 0, most: 1 << 50 }
     }
 
     #[test]
@@ -131,13 +133,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_is_followed_however_small_the_change() {
-        let bound = Way { by_price: false, ..way(1000, 1001) };
-        assert_eq!(step(&[bound], 2000, PACE), [(1001, Step::Whole)]);
+    fn what_is_out_of_bounds_moves_however_little() {
         let below_its_least = Way { least: 1001, ..way(1000, 1001) };
         assert_eq!(step(&[below_its_least], 2000, PACE), [(1001, Step::Whole)]);
         let above_its_most = Way { most: 999, ..way(1000, 999) };
         assert_eq!(step(&[above_its_most], 2000, PACE), [(999, Step::Whole)]);
+    }
+
+    #[test]
+    fn who_lacks_little_of_its_most_gets_it_from_what_is_spare_and_from_nobody() {
+        let ways = [Way { most: 1008, ..way(1000, 1008) }, way(1000, 992)];
+        assert_eq!(step(&ways, 2010, PACE), [(1008, Step::Whole), (1000, Step::DeadBand)]);
+        assert_eq!(step(&ways, 2005, PACE), [(1005, Step::Waiting), (1000, Step::DeadBand)]);
+        assert_eq!(step(&ways, 2000, PACE), [(1000, Step::DeadBand); 2]);
     }
 
     #[test]
@@ -168,12 +176,14 @@ mod tests {
     }
 
     fn ways() -> impl Strategy<Value = (Vec<Way>, u64)> {
-        let one = (0u64..10_000, 0u64..5000, 0u64..5000, 0u64..5000, any::<bool>()).prop_map(
-            |(from, least, more, rest, by_price)| {
-                let goal = least + more;
-                Way { from, goal, least, most: goal + rest, by_price }
-            },
-        );
+        let rest = prop_oneof![Just(0), 0u64..5000];
+        let from = prop_oneof![(0u64..10_000).prop_map(Err), (0u64..40).prop_map(Ok)];
+        let one = (from, 0u64..5000, 0u64..5000, rest).prop_map(|(from, least, more, rest)| {
+            let goal = least + more;
+            // Anywhere, or near the goal.
+            let from = from.map_or_else(|from| from, |near| (goal + near).saturating_sub(20));
+            Way { from, goal, least, most: goal + rest }
+        });
         (prop::collection::vec(one, 1..12), 0u64..3000).prop_map(|(ways, spare)| {
             let goals: u64 = ways.iter().map(|way| way.goal).sum();
             (ways, goals + spare)
