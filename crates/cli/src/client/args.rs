@@ -18,7 +18,7 @@ Exit codes:
 
 /// Which node is asked.
 #[derive(Args, Clone, Debug)]
-pub struct NodeArgs {
+pub struct WhichNode {
     /// Directory of the node's sockets [default: what MEMVISOR_NODE says, else /run/memvisor]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub node: Option<PathBuf>,
@@ -39,7 +39,7 @@ Columns:
 pub struct PsArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
     /// Print what the node says of its spaces as JSON
     #[arg(long)]
     pub json: bool,
@@ -51,7 +51,7 @@ pub struct PsArgs {
 pub struct StatsArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
     /// A space [default: the host and all spaces]
     pub name: Option<String>,
     /// Print everything as JSON
@@ -81,7 +81,7 @@ Examples:
 pub struct SetArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
     /// The space
     pub name: String,
     /// What is to change, and to what
@@ -98,7 +98,7 @@ pub struct SetArgs {
 pub struct ExplainArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
     /// The space
     pub name: String,
     /// Print the reasons as JSON
@@ -118,7 +118,7 @@ Ending this command does not end the drain.
 pub struct DrainArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
     /// The spaces
     #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
     pub names: Vec<String>,
@@ -136,7 +136,7 @@ pub struct DrainArgs {
 pub struct CurveArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
     /// The space
     pub name: String,
     /// Draw it into this file, beside the terminal
@@ -156,7 +156,7 @@ pub struct CurveArgs {
 pub struct ReloadArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
 }
 
 /// Arguments of `memvisor top`.
@@ -176,7 +176,7 @@ The bar of a space shows where its memory lies:
 pub struct TopArgs {
     /// Which node
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: WhichNode,
     /// Time between two questions to the node
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     pub interval: Duration,

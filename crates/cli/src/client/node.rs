@@ -3,7 +3,7 @@
 //! Every answer is bounded in time and in size, so that a node that hangs, or something else that listens in its place,
 //! costs a person seconds and no memory.
 
-use super::args::NodeArgs;
+use super::args::WhichNode;
 use super::failure::Trouble;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -44,7 +44,7 @@ impl Node {
     ///
     /// # Errors
     /// When the environment says that none is wanted.
-    pub fn meant(args: &NodeArgs) -> Result<Self, Trouble> {
+    pub fn meant(args: &WhichNode) -> Result<Self, Trouble> {
         let variable = std::env::var_os(attach::NODE_VARIABLE).map(PathBuf::from);
         let directory = match &args.node {
             Some(directory) => directory.clone(),
