@@ -32,6 +32,8 @@ pub struct Record {
     pub intent: Intent,
     /// What its pager was told, in bytes.
     pub told_bytes: u64,
+    /// What it held last, in bytes.
+    pub charged_bytes: u64,
     /// When it attached first, in milliseconds since 1970.
     pub since_ms: u64,
     /// The process that keeps it.
@@ -208,6 +210,7 @@ mod tests {
             uid: 7,
             intent: Intent::default(),
             told_bytes: 9,
+            charged_bytes: 8,
             since_ms: 1,
             keeper_pid: std::process::id(),
             keeper_start: process::start_ticks(std::process::id()).unwrap(),
