@@ -66,22 +66,16 @@ impl Node {
         if known.as_ref().is_some_and(|record| peer.uid != 0 && record.uid != peer.uid) {
             return Err(Refusal::because("the space belongs to another user"));
         }
-        let is_new = known.is_none() && !message.again;
         let record = match known {
             Some(record) => record,
             None => self.new_record(peer, message, &view)?,
         };
-        let record = Record {
-            keeper_pid: peer.pid,
-            keeper_start: process::start_ticks(peer.pid).unwrap_or(0),
-            ..record
-        };
+        let record =
+            Record { keeper_pid: peer.pid, keeper_start: process::start_ticks(peer.pid).unwrap_or(0), ..record };
         view.set_intent(&record.intent);
         let (number, name) = (record.number, record.name.clone());
         let session = self.take_in(id, view, record);
-        if is_new {
-            self.step();
-        }
+        self.step();
         self.save();
         let target_bytes = self.kept.spaces.get(&id).map_or(0, |record| record.told_bytes);
         info!(space = %name, number = number.0, uid = peer.uid, again = message.again, target_bytes, "attached");
@@ -95,8 +89,7 @@ impl Node {
         // A program that is not started yet is known by how it will be.
         let exe = if exe.is_empty() { message.command.first().cloned().unwrap_or_default() } else { exe };
         let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", peer.pid)).unwrap_or_default();
-        let subject =
-            Subject { exe: &exe, uid: peer.uid, cgroup: cgroup_path(&cgroup), name: &message.name };
+        let subject = Subject { exe: &exe, uid: peer.uid, cgroup: cgroup_path(&cgroup), name: &message.name };
         let rule = self.config.rules.first_match(&subject).cloned();
         let intent = match message.again {
             true => view.intent(),
@@ -131,7 +124,8 @@ impl Node {
     /// Says what does not fit and what would.
     pub(crate) fn admits(&self, intent: &Intent, but: Option<Identity>) -> Result<(), Refusal> {
         let situation = self.situation(memvisor_sys::clock::now_ns());
-        let request = |intent: Intent| Request { intent, size_bytes: Some(intent.reservation_bytes), overhead_bytes: 0 };
+        let request =
+            |intent: Intent| Request { intent, size_bytes: Some(intent.reservation_bytes), overhead_bytes: 0 };
         let others: Vec<Request> = self
             .kept
             .spaces
@@ -195,16 +189,17 @@ fn check_versions(message: &Attach) -> Result<(), Refusal> {
 fn wished(message: &Attach, rule: Option<&Rule>, config: &Config, uid: u32) -> Result<Intent, Refusal> {
     let wish = &message.intent;
     let class = match &wish.class {
-        Some(name) => class_named(name).ok_or_else(|| {
-            Refusal::because(format!("there is no class `{name}`: it is batch, standard or latency"))
-        })?,
+        Some(name) => class_named(name)
+            .ok_or_else(|| Refusal::because(format!("there is no class `{name}`: it is batch, standard or latency")))?,
         None => rule.and_then(|rule| class_named(rule.class.as_deref()?)).unwrap_or(Class::Standard),
     };
     let usual = config.classes.get(&class);
     let of_rule = |bytes: fn(&Rule) -> Option<u64>| rule.and_then(bytes);
     let of_class = |bytes: Option<crate::config::Bytes>| bytes.map(|bytes| bytes.0);
     let reservation_bytes = match wish.reservation_bytes {
-        0 => of_rule(|rule| rule.reservation_bytes).or(usual.and_then(|usual| of_class(usual.reservation))).unwrap_or(0),
+        0 => {
+            of_rule(|rule| rule.reservation_bytes).or(usual.and_then(|usual| of_class(usual.reservation))).unwrap_or(0)
+        }
         bytes => bytes,
     };
     let limit_bytes = wish

@@ -48,7 +48,9 @@ impl AskError {
     /// What can be done about it.
     pub fn way_out(&self) -> String {
         match self {
-            Self::NoNode(..) => "start one with `memvisor node --config FILE`, or say where it is in MEMVISOR_NODE".into(),
+            Self::NoNode(..) => {
+                "start one with `memvisor node --config FILE`, or say where it is in MEMVISOR_NODE".into()
+            }
             Self::Broken(_) | Self::Garbled => "see what the node logged".into(),
             Self::Refused(_, problem) => problem.way_out.clone(),
         }
@@ -62,7 +64,8 @@ impl AskError {
 pub fn ask(directory: &Path, method: &str, path: &str, body: &str) -> Result<String, AskError> {
     let socket = directory.join(API_SOCKET);
     let mut stream = UnixStream::connect(&socket).map_err(|error| AskError::NoNode(socket, error))?;
-    let (status, body) = exchange(&mut stream, method, path, body).map_err(AskError::Broken)?.ok_or(AskError::Garbled)?;
+    let (status, body) =
+        exchange(&mut stream, method, path, body).map_err(AskError::Broken)?.ok_or(AskError::Garbled)?;
     if (200..300).contains(&status) {
         return Ok(body);
     }
@@ -74,8 +77,9 @@ fn exchange(stream: &mut UnixStream, method: &str, path: &str, body: &str) -> io
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let length = body.len();
     // HTTP/1.0: the answer ends with the connection, in one piece.
-    let question =
-        format!("{method} {path} HTTP/1.0\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+    let question = format!(
+        "{method} {path} HTTP/1.0\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(question.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

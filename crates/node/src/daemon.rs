@@ -7,8 +7,8 @@
 //! ```
 //! When it ends, however it ends, spaces keep what they were told.
 
-use crate::attach::{self, SharedNode, lock};
 use crate::api;
+use crate::attach::{self, SharedNode, lock};
 use crate::node::{Node, StartError};
 use crate::state::Lock;
 use memvisor_proto::attach::{API_SOCKET, ATTACH_SOCKET};
@@ -116,7 +116,6 @@ impl Doors {
         let door = |name: &str| listen(&directory.join(name)).map_err(error);
         Ok(Self { attach: door(ATTACH_SOCKET)?, api: door(API_SOCKET)?, directory: directory.to_owned(), _lock: lock })
     }
-
 }
 
 /// Listens at `path`. A socket that is there was left by a node that is dead: the lock says so.

@@ -94,7 +94,8 @@ struct Sentences<'a> {
 
 impl Sentences<'_> {
     fn all(&self) -> Vec<String> {
-        let all = [Some(self.bound()), self.promise(), self.tax(), self.taxed(), self.step(), self.told(), self.action()];
+        let all =
+            [Some(self.bound()), self.promise(), self.tax(), self.taxed(), self.step(), self.told(), self.action()];
         all.into_iter().flatten().collect()
     }
 
@@ -206,9 +207,9 @@ impl Sentences<'_> {
             wire::Action::Balloon | wire::Action::Page => {
                 Some(format!("It holds {charged}, more than its target, and is paged: the host has {free} free DRAM."))
             }
-            wire::Action::Block => {
-                Some(format!("It holds {charged}, more than its target, and waits meanwhile: the host has {free} free DRAM."))
-            }
+            wire::Action::Block => Some(format!(
+                "It holds {charged}, more than its target, and waits meanwhile: the host has {free} free DRAM."
+            )),
         }
     }
 }
@@ -277,9 +278,17 @@ mod tests {
         let spaces = vec![space(1, 0, 8 * GIB, 8 * GIB), space(2, 0, 8 * GIB, 0)];
         let busy = explained(1, spaces.clone(), 10 * GIB);
         assert!(busy.reason.tax_bytes < 0 && busy.others[0].reason.tax_bytes > 0);
-        assert!(busy.sentences.iter().any(|s| s.starts_with("Taxed for memory that they do not use: job (")), "{:?}", busy.sentences);
+        assert!(
+            busy.sentences.iter().any(|s| s.starts_with("Taxed for memory that they do not use: job (")),
+            "{:?}",
+            busy.sentences
+        );
         let idle = explained(2, spaces, 10 * GIB);
-        assert!(idle.sentences.iter().any(|s| s.starts_with("The idle memory tax of 0.75 took")), "{:?}", idle.sentences);
+        assert!(
+            idle.sentences.iter().any(|s| s.starts_with("The idle memory tax of 0.75 took")),
+            "{:?}",
+            idle.sentences
+        );
         assert!(idle.sentences[0].starts_with("job has ") && idle.sentences[0].contains("with 1000 shares"));
     }
 

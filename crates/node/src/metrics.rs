@@ -51,17 +51,42 @@ impl Text {
             ("memvisor_host_dram_bytes", Gauge, "DRAM that the node hands out.", host.dram_bytes as f64),
             ("memvisor_host_free_bytes", Gauge, "DRAM that could be given out at once.", host.free_bytes as f64),
             ("memvisor_host_charged_bytes", Gauge, "DRAM charged to all spaces.", host.charged_bytes as f64),
-            ("memvisor_host_overhead_bytes", Gauge, "Memory of their programs that is not managed.", host.overhead_bytes as f64),
+            (
+                "memvisor_host_overhead_bytes",
+                Gauge,
+                "Memory of their programs that is not managed.",
+                host.overhead_bytes as f64,
+            ),
             ("memvisor_host_wanted_bytes", Gauge, "What all spaces want.", host.wanted_bytes as f64),
             ("memvisor_host_active_bytes", Gauge, "What all spaces use.", host.active_bytes as f64),
             ("memvisor_host_targets_bytes", Gauge, "The sum of all targets.", host.targets_bytes as f64),
             ("memvisor_host_reserved_bytes", Gauge, "The sum of all reservations.", host.reserved_bytes as f64),
-            ("memvisor_host_excess_bytes", Gauge, "What is used and reserved beyond what there is.", host.excess_bytes as f64),
+            (
+                "memvisor_host_excess_bytes",
+                Gauge,
+                "What is used and reserved beyond what there is.",
+                host.excess_bytes as f64,
+            ),
             ("memvisor_host_state", Gauge, "How short of DRAM the host is: 0 high, 1 soft, 2 hard, 3 low.", state),
-            ("memvisor_host_pressure_some_ratio", Gauge, "Part of the time in which some task waited for memory.", host.pressure.some),
-            ("memvisor_host_pressure_full_ratio", Gauge, "Part of the time in which all tasks waited for memory.", host.pressure.full),
+            (
+                "memvisor_host_pressure_some_ratio",
+                Gauge,
+                "Part of the time in which some task waited for memory.",
+                host.pressure.some,
+            ),
+            (
+                "memvisor_host_pressure_full_ratio",
+                Gauge,
+                "Part of the time in which all tasks waited for memory.",
+                host.pressure.full,
+            ),
             ("memvisor_host_spaces", Gauge, "Spaces that are attached.", host.spaces as f64),
-            ("memvisor_host_stalled_spaces", Gauge, "Spaces that stand still for want of memory.", host.stalled_spaces as f64),
+            (
+                "memvisor_host_stalled_spaces",
+                Gauge,
+                "Spaces that stand still for want of memory.",
+                host.stalled_spaces as f64,
+            ),
             ("memvisor_node_plans_total", Counter, "Plans made.", host.plans as f64),
             ("memvisor_node_uptime_seconds", Gauge, "Time since the node started.", host.uptime_ms as f64 / 1000.0),
         ] {
@@ -76,7 +101,9 @@ impl Text {
             ("memvisor_space_target_bytes", Gauge, "DRAM granted by the plan.", |s| s.target_bytes as f64),
             ("memvisor_space_budget_bytes", Gauge, "What the pager is told.", |s| s.budget_bytes as f64),
             ("memvisor_space_charged_bytes", Gauge, "DRAM charged.", |s| s.charged_bytes as f64),
-            ("memvisor_space_wanted_bytes", Gauge, "What it would be charged for if DRAM were free.", |s| s.wanted_bytes as f64),
+            ("memvisor_space_wanted_bytes", Gauge, "What it would be charged for if DRAM were free.", |s| {
+                s.wanted_bytes as f64
+            }),
             ("memvisor_space_active_bytes", Gauge, "What it uses.", |s| s.active_bytes as f64),
             ("memvisor_space_overhead_bytes", Gauge, "Memory that is not managed.", |s| s.overhead_bytes as f64),
             ("memvisor_space_reservation_bytes", Gauge, "DRAM promised.", |s| s.intent.reservation_bytes as f64),
@@ -86,8 +113,12 @@ impl Text {
             ("memvisor_space_faults_total", Counter, "Faults served.", |s| s.counters.faults as f64),
             ("memvisor_space_evictions_total", Counter, "Pages moved out.", |s| s.counters.evictions as f64),
             ("memvisor_space_stalls_total", Counter, "Faults that waited for a frame.", |s| s.counters.stalls as f64),
-            ("memvisor_space_lost_total", Counter, "Pages that could not be brought back true.", |s| s.counters.lost as f64),
-            ("memvisor_space_store_errors_total", Counter, "Errors that stores gave.", |s| s.counters.store_errors as f64),
+            ("memvisor_space_lost_total", Counter, "Pages that could not be brought back true.", |s| {
+                s.counters.lost as f64
+            }),
+            ("memvisor_space_store_errors_total", Counter, "Errors that stores gave.", |s| {
+                s.counters.store_errors as f64
+            }),
         ];
         for (name, kind, help, value) in metrics {
             self.describe(name, kind, help);
@@ -144,7 +175,9 @@ mod tests {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
             assert!(text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} ")), "{line}");
-            assert!(name.starts_with("memvisor_host") || name.starts_with("memvisor_node") || line.contains("{space=\""));
+            assert!(
+                name.starts_with("memvisor_host") || name.starts_with("memvisor_node") || line.contains("{space=\"")
+            );
         }
         assert!(text.contains("memvisor_space_loads_total{space=\"b\",from=\"log\"} 0\n"));
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   look at each space ─▶ situation ─▶ policy::plan ─▶ handing out: lower, look again, raise ─▶ headers
-//!        (also those whose connection broke while their keeper lives: they hold what they were told, and cannot be told less)
+//!        (also those of the last node that are still to come back: they hold what they held, and cannot be told less)
 //! ```
 //! Everything here is called by one thread at a time and waits for nobody. What must outlive the process is in [`Kept`]; a
 //! number that a pager was told is believed as it is there and not as the header says, which is the owner's to write.
@@ -34,6 +34,9 @@ const PROCESSES_EVERY: u64 = 5;
 /// Plans between two writes of samples.
 const FLUSH_EVERY: u64 = 10;
 
+/// How long a space of the last node is waited for, in nanoseconds: whoever keeps one tries every few seconds.
+const ABSENT_NS_MAX: u64 = 60_000_000_000;
+
 /// A connection of a space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Session(pub u64);
@@ -43,8 +46,6 @@ pub(crate) struct Attached {
     pub(crate) session: Session,
     pub(crate) view: SpaceView,
     pub(crate) observer: Observer,
-    /// The process that keeps it.
-    pub(crate) keeper: Option<Fd>,
 }
 
 /// What the last plan was made from, and what came out.
@@ -61,8 +62,8 @@ pub struct Node {
     pub(crate) stall: Stall,
     pub(crate) kept: Kept,
     pub(crate) attached: BTreeMap<Identity, Attached>,
-    /// Spaces whose connection ended while their keeper lived.
-    absent: BTreeMap<Identity, Option<Fd>>,
+    /// Spaces of the last node that have not come back yet, each with the process that keeps it.
+    absent: BTreeMap<Identity, Fd>,
     pub(crate) history: History,
     pub(crate) planned: Option<Planned>,
     pub(crate) plans: u64,
@@ -114,7 +115,7 @@ impl Node {
         let directory = StateDirectory::open(&config.state).map_err(state_error)?;
         let history = History::open(&directory.history()).map_err(state_error)?;
         let kept = load(&directory).map_err(state_error)?;
-        let absent = kept.spaces.iter().map(|(id, record)| (*id, keeper_of(record))).collect();
+        let absent = kept.spaces.iter().filter_map(|(id, record)| Some((*id, keeper_of(record)?))).collect();
         let mut node = Self {
             recorder: Recorder::to(config.record.clone()),
             config_path: path.to_owned(),
@@ -195,12 +196,11 @@ impl Node {
     pub(crate) fn take_in(&mut self, id: Identity, view: SpaceView, record: Record) -> Session {
         self.sessions += 1;
         let session = Session(self.sessions);
-        let keeper = keeper_of(&record);
         self.absent.remove(&id);
         self.kept.spaces.insert(id, record);
         let mut observer = Observer::default();
         observer.look(&view, clock::now_ns(), Depth::Processes);
-        self.attached.insert(id, Attached { session, view, observer, keeper });
+        self.attached.insert(id, Attached { session, view, observer });
         session
     }
 
@@ -210,20 +210,19 @@ impl Node {
         if !is_current {
             return;
         }
-        if let Some(space) = self.attached.remove(&id) {
-            self.absent.insert(id, space.keeper);
+        self.attached.remove(&id);
+        if let Some(record) = self.kept.spaces.remove(&id) {
+            info!(space = %record.name, "gone");
         }
-        if let Some(record) = self.kept.spaces.get(&id) {
-            info!(space = %record.name, "detached");
-        }
-        self.forget_the_dead();
+        // Others are told at once what has come back.
         self.step();
         self.save();
     }
 
-    /// Forgets spaces whose keeper has ended; what they held has come back.
+    /// Forgets absent spaces whose keeper has ended, and all after a time; what they held has come back.
     fn forget_the_dead(&mut self) {
-        self.absent.retain(|_, keeper| keeper.as_ref().is_some_and(process::pidfd_alive));
+        let waits = clock::now_ns().saturating_sub(self.started_ns) < ABSENT_NS_MAX;
+        self.absent.retain(|_, keeper| waits && process::pidfd_alive(keeper));
         let (attached, absent) = (&self.attached, &self.absent);
         self.kept.spaces.retain(|id, _| attached.contains_key(id) || absent.contains_key(id));
     }
@@ -328,8 +327,7 @@ impl Node {
         let turn = self.plans % PROCESSES_EVERY;
         for (id, space) in &mut self.attached {
             let Some(record) = self.kept.spaces.get_mut(id) else { continue };
-            let depth =
-                if record.number.0 % PROCESSES_EVERY == turn { Depth::Processes } else { Depth::Words };
+            let depth = if record.number.0 % PROCESSES_EVERY == turn { Depth::Processes } else { Depth::Words };
             let look = space.observer.look(&space.view, now_ns, depth);
             record.charged_bytes = look.charged_bytes;
         }
@@ -451,7 +449,10 @@ fn load(directory: &StateDirectory) -> io::Result<Kept> {
         Found::State(kept) => Ok(*kept),
         Found::Nothing => Ok(Kept { next_number: 1, ..Kept::default() }),
         Found::Unreadable(why) => {
-            warn!(why, "the state of the last node cannot be read and was put aside; spaces come back with what their headers say");
+            warn!(
+                why,
+                "the state of the last node cannot be read and was put aside; spaces come back with what their headers say"
+            );
             // No number is given twice, not even then: numbers of before are far below.
             Ok(Kept { next_number: wall_ms(), ..Kept::default() })
         }
@@ -484,9 +485,27 @@ fn log(before: &Memory, made: &Plan) {
     let targets_bytes = made.grants.iter().map(|grant| grant.target_bytes).fold(0, u64::saturating_add);
     let (spaces, state, verdict) = (made.grants.len(), made.state, made.advice.verdict);
     if before.state != state {
-        info!(?state, ?verdict, spaces, moved, targets_bytes, capacity_bytes = made.capacity_bytes, price = made.price, "plan");
+        info!(
+            ?state,
+            ?verdict,
+            spaces,
+            moved,
+            targets_bytes,
+            capacity_bytes = made.capacity_bytes,
+            price = made.price,
+            "plan"
+        );
     } else {
-        debug!(?state, ?verdict, spaces, moved, targets_bytes, capacity_bytes = made.capacity_bytes, price = made.price, "plan");
+        debug!(
+            ?state,
+            ?verdict,
+            spaces,
+            moved,
+            targets_bytes,
+            capacity_bytes = made.capacity_bytes,
+            price = made.price,
+            "plan"
+        );
     }
     for grant in &made.grants {
         debug!(number = grant.id.0, target_bytes = grant.target_bytes, budget_bytes = grant.budget_bytes, action = ?grant.action, reason = ?grant.reason, "grant");

@@ -58,7 +58,8 @@ impl Record {
 /// What outlives a node.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Kept {
-    version: u32,
+    /// Of the file; 0 before it was written.
+    pub version: u32,
     /// The number that the next new space gets.
     pub next_number: u64,
     /// What the last plan left for the next.
@@ -80,7 +81,9 @@ mod records {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Identity, Record>, D::Error> {
         let named = BTreeMap::<String, Record>::deserialize(from)?;
         let record = |(id, record): (String, Record)| {
-            Identity::parse(&id).map(|id| (id, record)).ok_or_else(|| serde::de::Error::custom(format!("{id} is no space")))
+            Identity::parse(&id)
+                .map(|id| (id, record))
+                .ok_or_else(|| serde::de::Error::custom(format!("{id} is no space")))
         };
         named.into_iter().map(record).collect()
     }
@@ -167,12 +170,8 @@ impl Lock {
     /// # Errors
     /// `WouldBlock` when another process has it.
     pub fn take(directory: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(directory.join("lock"))?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(directory.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(fs::TryLockError::WouldBlock) => {

@@ -30,7 +30,10 @@ pub async fn drain(
     };
     let foreign = ids.iter().find(|id| !node.owner(**id).is_some_and(|owner| caller.may_change(owner, node.uid)));
     if let Some(name) = foreign.and_then(|id| node.name(*id)) {
-        return Err(Refused::not_yours(&format!("the space {name} is not yours to drain"), "ask as its owner or as root"));
+        return Err(Refused::not_yours(
+            &format!("the space {name} is not yours to drain"),
+            "ask as its owner or as root",
+        ));
     }
     Ok(Json(node.drain(&ids)?))
 }

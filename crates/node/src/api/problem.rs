@@ -103,7 +103,11 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Body<T> {
         let length = request.headers().get(CONTENT_LENGTH).cloned();
         let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|error| {
             let length = length.and_then(|length| length.to_str().map(str::to_owned).ok()).unwrap_or_default();
-            Refused::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"), format!("send less than {length} bytes"))
+            Refused::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body cannot be read: {error}"),
+                format!("send less than {length} bytes"),
+            )
         })?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));

@@ -63,10 +63,7 @@ pub async fn change(
     get, path = "/v1/spaces/{name}/explain", params(("name" = String, Path)),
     responses((status = 200, body = Explanation), (status = 404, body = Problem))
 )]
-pub async fn explain(
-    State(node): State<SharedNode>,
-    Path(name): Path<String>,
-) -> Result<Json<Explanation>, Refused> {
+pub async fn explain(State(node): State<SharedNode>, Path(name): Path<String>) -> Result<Json<Explanation>, Refused> {
     let node = lock(&node);
     let id = find(&node, &name)?;
     node.show_explanation(id).map(Json).ok_or_else(|| {
