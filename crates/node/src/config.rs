@@ -452,7 +452,7 @@ mod tests {
     #[test]
     fn every_error_has_its_line_its_column_and_its_reason() {
         for (text, start, reason) in [
-            ("dram = \"16GB", "node.toml, line 1, column 8: ", "invalid basic string"),
+            ("dram = \"16GB", "node.toml, line 1, column 13: ", "invalid basic string"),
             ("dram = \"16Gb\"\nperiod = \"soon\"", "node.toml, line 2, column 10: ", "`soon` is no time"),
             ("dram = \"lots\"", "node.toml, line 1, column 8: ", "does not start with a number"),
             ("dram = \"101%\"", "node.toml, line 1, column 8: ", "1% to 100%"),
