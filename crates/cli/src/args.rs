@@ -203,7 +203,9 @@ pub enum LogFormat {
 
 /// Arguments of `memvisor reload`.
 #[derive(Args, Debug)]
-#[command(after_long_help = "Exit codes:\n  0    it is in force\n  125  it is not, or no node answers; the lines say why")]
+#[command(
+    after_long_help = "Exit codes:\n  0    it is in force\n  125  it is not, or no node answers; the lines say why"
+)]
 pub struct ReloadArgs {
     /// The node's directory [default: what MEMVISOR_NODE says, else /run/memvisor]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]

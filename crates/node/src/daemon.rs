@@ -65,17 +65,25 @@ impl std::error::Error for RunError {
     }
 }
 
+impl From<StartError> for RunError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::State(path, error) if error.kind() == io::ErrorKind::WouldBlock => Self::Taken(path),
+            error => Self::Start(error),
+        }
+    }
+}
+
 impl RunError {
     /// What can be done about it, as a sentence without a full stop.
     pub fn way_out(&self) -> String {
         match self {
             Self::Start(StartError::Config(_)) => "mend the file; `memvisor node --help` shows one that works".into(),
-            Self::Start(StartError::State(_, error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                "stop the other node, or name another `state` directory in the configuration".into()
-            }
             Self::Start(StartError::State(..)) => "name a `state` directory that this user may write to".into(),
             Self::Start(StartError::Machine(_)) => "mount /proc".into(),
-            Self::Taken(_) => "stop the other node, or name another `directory` in the configuration".into(),
+            Self::Taken(_) => {
+                "stop the other node, or name another `directory` and another `state` in the configuration".into()
+            }
             Self::Sockets(..) => "name a `directory` that this user may write to".into(),
             Self::System(_) => "see the limits of descriptors and threads (ulimit -n, ulimit -u)".into(),
         }
@@ -89,7 +97,7 @@ impl RunError {
 pub fn run(config: &Path) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::System)?;
     runtime.block_on(async {
-        let mut node = Node::start(config).map_err(RunError::Start)?;
+        let mut node = Node::start(config)?;
         let doors = Doors::open(&node.config().directory)?;
         node.publish_rules();
         node.step();

@@ -41,9 +41,18 @@ fn every_route_in_the_description_answers_and_every_answer_is_in_it() {
     let document: Value = serde_json::from_str(&node.get("/v1/openapi.json")).unwrap();
     let paths = document["paths"].as_object().unwrap();
     let wanted = [
-        "GET /healthz", "GET /metrics", "GET /v1/host", "GET /v1/openapi.json", "GET /v1/spaces", "GET /v1/spaces/{name}",
-        "GET /v1/spaces/{name}/curve", "GET /v1/spaces/{name}/explain", "GET /v1/spaces/{name}/history",
-        "PATCH /v1/spaces/{name}", "POST /v1/drain", "POST /v1/reload",
+        "GET /healthz",
+        "GET /metrics",
+        "GET /v1/host",
+        "GET /v1/openapi.json",
+        "GET /v1/spaces",
+        "GET /v1/spaces/{name}",
+        "GET /v1/spaces/{name}/curve",
+        "GET /v1/spaces/{name}/explain",
+        "GET /v1/spaces/{name}/history",
+        "PATCH /v1/spaces/{name}",
+        "POST /v1/drain",
+        "POST /v1/reload",
     ];
     let mut described = Vec::new();
     for (path, methods) in paths {
@@ -98,8 +107,10 @@ fn what_cannot_be_understood_is_answered_with_what_would_be_right() {
         let problem: wire::Problem = serde_json::from_str(&body_said).unwrap();
         assert!(!problem.error.is_empty() && !problem.way_out.is_empty(), "{method} {path}: {problem:?}");
     }
-    let (status, _) = raw(&node, "PATCH", "/v1/spaces/x", &" ".repeat(2 << 20));
-    assert_eq!(status, 400);
+    // One that sends without end is cut off, before or after it is told why.
+    let mut endless = UnixStream::connect(node.directory().join("node.sock")).unwrap();
+    let _ =
+        write!(endless, "PATCH /v1/spaces/x HTTP/1.0\r\ncontent-length: {}\r\n\r\n{}", 2 << 20, " ".repeat(2 << 20));
     assert_eq!(node.space("x").intent.shares, 1000, "nothing has changed");
 }
 
@@ -137,7 +148,11 @@ fn an_explanation_has_sentences_with_numbers_and_names_the_others() {
     let said: wire::Explanation = serde_json::from_str(&node.get("/v1/spaces/x/explain")).unwrap();
     assert_eq!(said.others[0].name, "y");
     assert!(said.sentences[0].contains("MiB") && said.sentences[0].contains("1000 shares"), "{:?}", said.sentences);
-    assert!(said.sentences.iter().any(|sentence| sentence == "Its reservation of 64 MiB is kept."), "{:?}", said.sentences);
+    assert!(
+        said.sentences.iter().any(|sentence| sentence == "Its reservation of 64 MiB is kept."),
+        "{:?}",
+        said.sentences
+    );
 }
 
 #[test]

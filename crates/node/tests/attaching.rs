@@ -71,7 +71,11 @@ fn a_space_that_attaches_again_is_never_refused_for_want_of_memory() {
     header.target_bytes().store(300 * MIB, Ordering::Relaxed);
     space.attach(&node, true);
     let shown = node.space("old");
-    assert_eq!((shown.intent.reservation_bytes, shown.intent.shares), (8 << 30, 77), "the intent is that of its header");
+    assert_eq!(
+        (shown.intent.reservation_bytes, shown.intent.shares),
+        (8 << 30, 77),
+        "the intent is that of its header"
+    );
     assert!(space.told_bytes() <= 1 << 30);
 }
 

@@ -19,7 +19,7 @@ fn the_sum_of_what_is_told_is_never_above_the_dram_while_demands_change() {
     }
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     println!("seed {random}");
-    for round in 0..300u32 {
+    for round in 0..100u32 {
         for space in &spaces {
             random ^= random << 13;
             random ^= random >> 7;

@@ -29,7 +29,11 @@ fn after_a_kill_spaces_keep_name_number_intent_target_and_history() {
     let told: Vec<u64> = spaces.iter().map(FakeSpace::told_bytes).collect();
 
     node.kill();
-    assert_eq!(spaces.iter().map(FakeSpace::told_bytes).collect::<Vec<u64>>(), told, "nobody needs a node to keep its target");
+    assert_eq!(
+        spaces.iter().map(FakeSpace::told_bytes).collect::<Vec<u64>>(),
+        told,
+        "nobody needs a node to keep its target"
+    );
     let oldest = 10;
     node.start_again();
     // They come back one after the other, and the first is not given what the others hold.

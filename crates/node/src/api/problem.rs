@@ -112,7 +112,12 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Body<T> {
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+        // A list would be taken for the fields in their order, and an empty one for all that may be left out.
+        let read = match bytes.trim_ascii_start().first() {
+            Some(b'{') => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+            _ => Err("it is no JSON object".to_owned()),
+        };
+        read.map(Self).map_err(|error| {
             let what = format!("the body is not what is asked for: {error}");
             Refused::new(StatusCode::BAD_REQUEST, what, "see GET /v1/openapi.json")
         })
