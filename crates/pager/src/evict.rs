@@ -295,6 +295,7 @@ impl Monitor {
             self.staging.publish(u64::from(u16::BITS - left.leading_zeros()));
         }
         self.count_resident(-i64::from(parked));
+        self.count_away(i64::from(parked));
         self.count_staged(i64::from(parked));
         parked
     }

@@ -145,6 +145,9 @@ impl Monitor {
         // Discarded meanwhile: whoever discarded it gave its slot back.
         if self.space.page(page).apply(|word| word.load_done(ticket, retained, heat, now)).is_some() {
             self.count_resident(1);
+            if matches!(fill, Fill::Reload { .. }) {
+                self.count_away(-1);
+            }
         }
     }
 
@@ -161,6 +164,7 @@ impl Monitor {
                 if self.space.page(page).apply(|word| word.lose(ticket)).is_none() {
                     return self.wake(at);
                 }
+                self.count_away(-1);
                 self.block.lost().fetch_add(1, Relaxed);
                 crate::say::lost_page(&self.space, self.me, at, store, slot, &why);
                 self.release(slot);
@@ -207,6 +211,7 @@ impl Monitor {
         cell.apply(|word| word.unpark_done(slot, now));
         self.block.parked_hits().fetch_add(1, Relaxed);
         self.count_resident(1);
+        self.count_away(-1);
     }
 
     /// Serves a page whose frame a saver may be reading: by a copy, so that the saver reads on undisturbed. The copy goes
@@ -225,6 +230,7 @@ impl Monitor {
         cell.apply(|word| word.copied_back(slot, now));
         self.block.parked_hits().fetch_add(1, Relaxed);
         self.count_resident(1);
+        self.count_away(-1);
     }
 
     fn unprotect(&mut self, at: usize) {
@@ -283,7 +289,10 @@ impl Monitor {
                 self.count_resident(-1);
                 self.release(slot);
             }
-            Page::Parked(frame) => self.release(self.staging.entry(frame).slot()),
+            Page::Parked(frame) => {
+                self.count_away(-1);
+                self.release(self.staging.entry(frame).slot());
+            }
             _ => {}
         }
         self.block.lost().fetch_add(1, Relaxed);

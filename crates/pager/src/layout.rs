@@ -43,7 +43,7 @@ impl Monitor {
 
     /// New plain memory. What of it does not fit into the target is armed before anybody touches it: it is empty, which
     /// makes that cheap.
-    fn mapped(&mut self, start: usize, end: usize, charged: Charged) {
+    pub(crate) fn mapped(&mut self, start: usize, end: usize, charged: Charged) {
         let bytes = self.regions.add(start, end);
         let already = match charged {
             Charged::Already => end - start,
@@ -140,11 +140,14 @@ impl Monitor {
             }
             Page::Stored(slot) | Page::Loading(slot) => {
                 self.release(slot);
+                // A page without contents may be loading too.
+                self.count_away(if slot.is_some() { -1 } else { 0 });
                 self.block.discards().fetch_add(1, Relaxed);
             }
             // The frame is nobody's now and is dropped in its turn.
             Page::Parked(frame) | Page::Saving(frame, _) => {
                 self.release(self.staging.entry(frame).slot());
+                self.count_away(-1);
                 self.block.discards().fetch_add(1, Relaxed);
             }
             Page::Outside | Page::Untouched | Page::Lost | Page::Parking(_) | Page::Unparking(_) => {}

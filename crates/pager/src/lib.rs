@@ -8,6 +8,7 @@
 
 mod ahead;
 mod door;
+mod drain;
 mod drop;
 mod evict;
 mod fault;

@@ -144,8 +144,6 @@ impl<'a> Header<'a> {
         ram_limit_permille = 33;
         /// 1 asks every member to bring all pages back to plain DRAM and to let go.
         drain = 34;
-        /// Pages whose contents are in a store: what the space has beside what is charged as resident.
-        stored_pages = 35;
     }
 }
 
@@ -273,6 +271,8 @@ impl<'a> Member<'a> {
         joined_ns = 37;
         /// 1 when the member was asked to drain and has let go: its memory is plain.
         drained = 38;
+        /// Pages of the member that are parked or stored: with those that are resident, its footprint.
+        away_pages = 39;
     }
 
     /// Service times of faults.
