@@ -246,6 +246,7 @@ impl Monitor {
                 Page::Resident(slot) => monitor.release(slot),
                 _ => {}
             }
+            monitor.told_met(page);
             pages += 1;
         });
         pages
