@@ -84,6 +84,12 @@ pub struct RunArgs {
     /// Weight against other spaces when memory is short
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub shares: u32,
+    /// Who is sacrificed first when the host lacks what it promised [default: standard]
+    #[arg(long, value_enum)]
+    pub class: Option<Class>,
+    /// The directory of the node that divides the host's DRAM, or `none`; a space without a node keeps to --dram
+    #[arg(long, value_name = "DIR", env = "MEMVISOR_NODE", default_value = "/run/memvisor", value_hint = ValueHint::DirPath)]
+    pub node: PathBuf,
     /// Where pages go that DRAM does not hold: a directory (a file without a name is made there) or a file
     /// [default: none, they are compressed and stay in DRAM]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -115,6 +121,17 @@ pub struct RunArgs {
     /// The program and its arguments
     #[arg(required = true, value_name = "CMD", trailing_var_arg = true, num_args = 1.., value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Classes of spaces.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Somebody waits for each answer: the last to be cut
+    Latency,
+    /// Everything else
+    Standard,
+    /// May wait: the first to be cut
+    Batch,
 }
 
 /// Faults that the stores can be told to have.

@@ -12,6 +12,7 @@
 
 mod ability;
 mod args;
+mod attaching;
 mod bench;
 mod budget;
 mod counters;

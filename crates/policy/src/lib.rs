@@ -16,9 +16,11 @@
 //! and says why.
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod admission;
 pub mod advice;
 pub mod capacity;
+pub mod curve;
 pub mod damping;
 pub mod intent;
 pub mod memory;
