@@ -133,7 +133,7 @@ impl<'c> Launch<'c> {
             return command;
         }
         let mut command = Command::new(&self.ctx.places.memvisor);
-        command.arg("run").arg("--dram").arg(size(self.dram_bytes));
+        command.args(["run", "--node", "none", "--dram"]).arg(size(self.dram_bytes));
         if !self.flags.iter().any(|flag| flag == "--store") {
             command.arg("--store").arg(&files.store);
         }

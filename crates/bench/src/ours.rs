@@ -61,7 +61,7 @@ impl Memvisor {
         report: &Path,
         command: impl IntoIterator<Item = T>,
     ) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec![self.binary.clone().into(), "run".into()];
+        let mut words: Vec<OsString> = vec![self.binary.clone().into(), "run".into(), "--node".into(), "none".into()];
         words.extend(["--dram".into(), size(dram_bytes).into(), "--report".into(), report.into()]);
         if let Some(store) = store {
             words.extend(["--store".into(), store.into()]);

@@ -1,5 +1,6 @@
 //! The arguments as typed. What they mean together is decided by the commands.
 
+use crate::client::args as client;
 use crate::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -19,6 +20,24 @@ pub struct Cli {
 pub enum Command {
     /// Run a program, and everything it starts, within a budget of DRAM
     Run(Box<RunArgs>),
+    /// Divide this machine's DRAM among the programs that run under memvisor
+    Node(NodeArgs),
+    /// Show the spaces of the node, and go on showing them
+    Top(client::TopArgs),
+    /// List the spaces of the node
+    Ps(client::PsArgs),
+    /// Tell all that the node knows of the host and its spaces
+    Stats(client::StatsArgs),
+    /// Say why a space has the DRAM that it has, and who else was cut
+    Explain(client::ExplainArgs),
+    /// Change what is wanted for a space: its reservation, limit, shares or class
+    Set(client::SetArgs),
+    /// Bring all pages of spaces back to plain DRAM and let go of them
+    Drain(client::DrainArgs),
+    /// Draw how often a space would load pages, at each amount of DRAM
+    Curve(client::CurveArgs),
+    /// Let the node read its configuration again
+    Reload(client::ReloadArgs),
     /// Say what this kernel and machine allow, and what memvisor will therefore do
     Doctor(DoctorArgs),
     /// Measure this machine: how fast pages are saved and loaded, and what a fault costs
@@ -80,6 +99,12 @@ pub struct RunArgs {
     /// Weight against other spaces when memory is short
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub shares: u32,
+    /// Who is sacrificed first when the host lacks what it promised [default: standard]
+    #[arg(long, value_enum)]
+    pub class: Option<Class>,
+    /// The directory of the node that divides the host's DRAM, or `none`; a space without a node keeps to --dram
+    #[arg(long, value_name = "DIR", env = "MEMVISOR_NODE", default_value = "/run/memvisor", value_hint = ValueHint::DirPath)]
+    pub node: PathBuf,
     /// Where pages go that DRAM does not hold: a directory (a file without a name is made there) or a file
     /// [default: none, they are compressed and stay in DRAM]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -113,6 +138,17 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
+/// Classes of spaces.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Somebody waits for each answer: the last to be cut
+    Latency,
+    /// Everything else
+    Standard,
+    /// May wait: the first to be cut
+    Batch,
+}
+
 /// Faults that the stores can be told to have.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Inject {
@@ -124,6 +160,77 @@ pub enum Inject {
     Stall,
     /// The stores hold next to nothing.
     Full,
+}
+
+const NODE_AFTER_HELP: &str = "\
+A configuration, in full:
+  dram = \"75%\"                    # what is handed out: a size, or a part of the machine's DRAM
+  period = \"1s\"                   # between plans
+  directory = \"/run/memvisor\"     # attach.sock, node.sock, rules
+  state = \"/var/lib/memvisor\"     # names, numbers, history
+  record = \"/var/log/memvisor/plans.jsonl\"
+  tax = 0.75                       # what idle memory costs its owner, 0 to 0.99
+
+  [thresholds]                     # free DRAM at which states begin, as parts
+  high = 0.06
+  soft = 0.04
+  hard = 0.02
+  low = 0.01
+
+  [calm]                           # how fast the plan follows
+  dead_band = 0.01
+  fall = \"30s\"
+  shrink = \"256M\"                  # a second
+  hysteresis = 0.0025
+  stalled = 0.1
+
+  [classes.batch]                  # also standard, latency: what a space has when nobody says
+  shares = 250
+
+  [[store]]
+  name = \"nvme\"
+  path = \"/var/lib/memvisor/store\"
+  capacity = \"200GiB\"
+
+  [[rule]]                         # the first that matches counts; match by exe, user, cgroup, name
+  match = { exe = \"/usr/bin/redis-server\", user = \"redis\" }
+  name = \"cache\"                   # also dram, limit, shares, manage = false
+  reservation = \"1GiB\"
+  class = \"latency\"
+  store = \"nvme\"
+
+Only `dram` has to be said.
+
+Signals:
+  SIGHUP            read the configuration again; one that cannot be used changes nothing
+  SIGTERM, SIGINT   end; programs keep what they were told
+
+Exit codes:
+  0    it was told to end
+  125  it cannot run; the lines say why";
+
+/// Arguments of `memvisor node`.
+#[derive(Args, Debug)]
+#[command(after_long_help = NODE_AFTER_HELP, after_help = "See --help for a configuration, signals and exit codes.")]
+pub struct NodeArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// How lines of the log are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Log each plan, too
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// How lines of the log are written.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
 }
 
 /// Arguments of `memvisor doctor`.

@@ -3,6 +3,8 @@
 //! ```text
 //!  args ──▶ program, preload, budget, store_file   what was asked for, checked
 //!            └─▶ space ──▶ supervise ──▶ sample ──▶ report, status    what happens
+//!  node                                            divides the host
+//!  client, top ──▶ a node                          what people ask it
 //!  doctor, bench, manual                                              what else can be asked
 //!  exit                                            how it all ends
 //! ```
@@ -12,15 +14,19 @@
 
 mod ability;
 mod args;
+mod attaching;
 mod bench;
 mod budget;
+mod client;
 mod counters;
+mod curve;
 mod doctor;
 mod exit;
 mod findings;
 mod host;
 mod keeping;
 mod manual;
+mod node;
 mod preload;
 mod program;
 mod report;
@@ -31,6 +37,7 @@ mod status;
 mod store_bench;
 mod store_file;
 mod supervise;
+mod top;
 mod touch;
 mod watch;
 
@@ -54,6 +61,15 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Node(args) => node::node(&args),
+        Command::Top(args) => top::top(&args),
+        Command::Ps(args) => client::ps(&args),
+        Command::Stats(args) => client::stats(&args),
+        Command::Explain(args) => client::explain(&args),
+        Command::Set(args) => client::set(&args),
+        Command::Drain(args) => client::drain(&args),
+        Command::Curve(args) => client::curve(&args),
+        Command::Reload(args) => client::reload(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::man(&directory),

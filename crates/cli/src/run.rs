@@ -9,6 +9,7 @@
 
 use crate::ability;
 use crate::args::{Inject, RunArgs};
+use crate::attaching::{Attachment, Refused};
 use crate::budget::Budget;
 use crate::counters::Ledger;
 use crate::exit::{Exit, Failure, Outcome};
@@ -24,6 +25,8 @@ use crate::status::StatusLine;
 use crate::store_file::StoreFile;
 use crate::supervise::{Notice, Tree};
 use crate::watch::{SharedLedger, Watch};
+use clap::ValueEnum;
+use memvisor_proto::attach::{self, Attach, Wish};
 use memvisor_proto::space::option;
 use memvisor_sys::probe::Probe;
 use std::fmt;
@@ -117,10 +120,14 @@ struct Work {
     space: Arc<Space>,
     keeping: Keeping,
     watch: Watch,
+    attachment: Option<Attachment>,
 }
 
 impl Work {
     fn finish(self) -> (Sample, Peaks) {
+        if let Some(attachment) = self.attachment {
+            attachment.end();
+        }
         self.keeping.stop(&self.space);
         self.watch.finish()
     }
@@ -180,13 +187,54 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn start_work(&self, managed: &Managed) -> Result<Work, RunError> {
+    fn start_work(&self, managed: &Managed) -> Result<Work, Box<dyn Failure>> {
         let ledger = SharedLedger::new(Mutex::new(Ledger::default()));
         let space = managed.space.clone();
         let keeping = Keeping::start(&space, managed.store.as_ref(), ledger.clone()).map_err(RunError::Keeper)?;
         let line = (!self.args.quiet).then(|| StatusLine::on_terminal(&self.name)).flatten();
         let watch = Watch::start(space.clone(), ledger, line);
-        Ok(Work { space, keeping, watch })
+        let mut work = Work { space, keeping, watch, attachment: None };
+        match self.attach(managed) {
+            Ok(attachment) => work.attachment = attachment,
+            Err(refused) => {
+                work.finish();
+                return Err(refused.into());
+            }
+        }
+        Ok(work)
+    }
+
+    fn attach(&self, managed: &Managed) -> Result<Option<Attachment>, Refused> {
+        let Some(directory) = attach::directory(Some(&self.args.node)) else { return Ok(None) };
+        let message = Attach {
+            version: attach::VERSION,
+            space_version: memvisor_proto::space::VERSION,
+            name: self.name.clone(),
+            id: managed.space.id_text(),
+            space_fd: managed.space.fd(),
+            program_pid: 0,
+            command: self.words(),
+            store_bytes: managed.store.as_ref().map_or(0, StoreFile::bytes),
+            intent: Wish {
+                reservation_bytes: self.budget.reservation,
+                // What was given by hand is not exceeded: a node can give less of it, and all of it.
+                limit_bytes: self.budget.limit.or(self.args.dram.map(|dram| dram.0)),
+                shares: self.budget.shares,
+                class: self.args.class.and_then(|class| class.to_possible_value()).map(|value| value.get_name().into()),
+            },
+            again: false,
+        };
+        let quiet = self.args.quiet;
+        let say = move |text: &str| {
+            if !quiet {
+                eprintln!("memvisor: {text}");
+            }
+        };
+        Attachment::begin(directory, message, say).map(Some)
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     fn execute(self) -> Outcome {
@@ -252,12 +300,13 @@ impl<'a> Plan<'a> {
             kernel: host::kernel_release(),
             space: self.name.clone(),
             space_id: managed.map(|managed| managed.space.id_text()).unwrap_or_default(),
-            command: self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: self.words(),
             managed: managed.is_some(),
             unmanaged_because: reason(),
             exit: exit.into(),
             duration_ns,
-            dram_target_bytes: self.budget.dram,
+            dram_target_bytes: managed
+                .map_or(self.budget.dram, |managed| managed.space.header().target_bytes().load(Ordering::Relaxed)),
             reservation_bytes: self.budget.reservation,
             limit_bytes: self.budget.limit,
             shares: self.budget.shares,

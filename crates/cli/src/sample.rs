@@ -122,7 +122,10 @@ impl<'a> Sampler<'a> {
             .collect();
         let pool_bytes = self.space.resident_bytes();
         self.walk_when_due(&live, pool_bytes);
-        let sample = self.sum(&members, &live, pool_bytes, ledger);
+        let mut sample = self.sum(&members, &live, pool_bytes, ledger);
+        if live.len() > 1 && sample.charged_bytes > self.space.header().target_bytes().load(Ordering::Relaxed) {
+            count_shared_once(&mut sample, &live);
+        }
         self.note_peaks(&sample);
         sample
     }
@@ -203,6 +206,20 @@ impl<'a> Sampler<'a> {
     }
 }
 
+/// Members that were forked share pages, and each counts them: what the kernel counts once is charged once. To ask it
+/// takes a walk of each member's page tables, so it is asked only when the counters say that the target is passed.
+fn count_shared_once(sample: &mut Sample, live: &[Member<'static>]) {
+    let counted = |member: &Member<'static>| armed_bytes(member) + member.unarmed_bytes().load(Ordering::Relaxed);
+    let there = live.iter().map(|member| {
+        let pid = member.pid().load(Ordering::Relaxed) as u32;
+        // A member that has just ended has nothing.
+        maps::smaps_rollup(Some(pid)).map_or(0, |rollup| rollup.pss_anon.min(counted(member)))
+    });
+    let once = there.sum::<u64>().saturating_sub(sample.tiers.staged).min(sample.tiers.dram);
+    sample.charged_bytes -= sample.tiers.dram - once;
+    sample.tiers.dram = once;
+}
+
 /// How much of a member's memory that is not armed is there, when `anonymous` bytes of its memory are.
 fn unarmed_of(member: &Member<'_>, anonymous: u64) -> u64 {
     member.unarmed_bytes().load(Ordering::Relaxed).min(anonymous.saturating_sub(armed_bytes(member)))
@@ -275,6 +292,20 @@ mod tests {
         let space = small();
         join(&space, 0, 4096);
         assert_eq!(Sampler::new(&space).look(&Ledger::default()).tiers.dram, 4096);
+    }
+
+    #[test]
+    fn what_two_members_share_is_charged_once_when_it_would_pass_the_target() {
+        let space = small();
+        join(&space, 1 << 20, 0);
+        let second = Member(space.map().words(Layout::MEMBERS + Member::WORDS * 8, Member::WORDS));
+        second.pid().store(1, Ordering::Relaxed);
+        second.resident_pages().store(1 << 20, Ordering::Relaxed);
+        second.state().store(member_state::LIVE, Ordering::Release);
+        let own = maps::smaps_rollup(None).unwrap().pss_anon;
+        let most = own + maps::smaps_rollup(Some(1)).map_or(0, |rollup| rollup.pss_anon);
+        let sample = Sampler::new(&space).look(&Ledger::default());
+        assert!(sample.tiers.dram < most + (64 << 20), "{} of 8 GiB that are counted", sample.tiers.dram);
     }
 
     #[test]

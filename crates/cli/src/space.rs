@@ -2,7 +2,7 @@
 
 use crate::budget::Budget;
 use crate::exit::Failure;
-use memvisor_proto::space::{MAGIC, MEMBERS_MAX, VERSION, member_state};
+use memvisor_proto::space::{MAGIC, MEMBERS_MAX, VERSION, class, member_state};
 use memvisor_proto::{Header, Layout, Member};
 use memvisor_sys::shared::{SharedFile, SharedMap};
 use memvisor_sys::{Errno, random};
@@ -75,6 +75,11 @@ impl Space {
             (header.hash_seed(), number()?),
             (header.log_pages(), terms.log_pages),
             (header.options(), terms.options),
+            (header.ram_limit_permille(), terms.budget.ram_store * 1000 / terms.budget.dram),
+            (header.reservation_bytes(), terms.budget.reservation),
+            (header.limit_bytes(), terms.budget.limit.unwrap_or(u64::MAX)),
+            (header.shares(), u64::from(terms.budget.shares)),
+            (header.class(), class::STANDARD),
         ] {
             word.store(value, Ordering::Relaxed);
         }
@@ -85,6 +90,11 @@ impl Space {
     /// The mapping, for the keeper.
     pub fn map(&self) -> SharedMap {
         self.map
+    }
+
+    /// This process's descriptor of the file.
+    pub fn fd(&self) -> i32 {
+        self.file.fd()
     }
 
     /// The header.

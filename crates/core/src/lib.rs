@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod curve;
 pub mod full;
 pub mod page;
 pub mod prefetch;
+mod random;
 pub mod replace;
+pub mod sample;
 pub mod slot;
 pub mod sync;
 

@@ -181,9 +181,7 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match TextOrNumber::deserialize(from)? {
             TextOrNumber::Number(bytes) => Ok(Self(bytes)),
-            TextOrNumber::Text(text) => {
-                text.parse::<Size>().map(|size| Self(size.0)).map_err(serde::de::Error::custom)
-            }
+            TextOrNumber::Text(text) => text.parse::<Size>().map(|size| Self(size.0)).map_err(serde::de::Error::custom),
         }
     }
 }
@@ -304,8 +302,9 @@ impl Config {
     /// # Errors
     /// Says where and why it is none.
     pub fn parse(text: &str, path: &Path, users: &str) -> Result<Self, ConfigError> {
-        let file: Result<File, Wrong> = toml::from_str(text)
-            .map_err(|error: toml::de::Error| (error.message().trim().replace('\n', ", "), error.span().unwrap_or(0..0)));
+        let file: Result<File, Wrong> = toml::from_str(text).map_err(|error: toml::de::Error| {
+            (error.message().trim().replace('\n', ", "), error.span().unwrap_or(0..0))
+        });
         file.and_then(|file| file.mean(users)).map_err(|(reason, span)| ConfigError {
             path: path.to_owned(),
             at: Some(line_and_column(text, span.start)),
@@ -317,11 +316,17 @@ impl Config {
 impl File {
     fn mean(self, users: &str) -> Result<Config, Wrong> {
         if *self.dram.get_ref() == Dram::Bytes(0) {
-            return Err(("no DRAM would be handed out: write a size such as \"16GiB\", or a part such as \"75%\"".into(), self.dram.span()));
+            return Err((
+                "no DRAM would be handed out: write a size such as \"16GiB\", or a part such as \"75%\"".into(),
+                self.dram.span(),
+            ));
         }
         let period = self.period.get_ref().0;
         if !(PERIOD_MIN..=PERIOD_MAX).contains(&period) {
-            return Err((format!("the period is {} ms to {} s", PERIOD_MIN.as_millis(), PERIOD_MAX.as_secs()), self.period.span()));
+            return Err((
+                format!("the period is {} ms to {} s", PERIOD_MIN.as_millis(), PERIOD_MAX.as_secs()),
+                self.period.span(),
+            ));
         }
         let thresholds = self.thresholds.map_or_else(|| Ok(Thresholds::default()), in_order)?;
         let settings = self.calm.settings(self.tax, thresholds);
@@ -411,7 +416,10 @@ mod tests {
     fn example() -> String {
         let file = include_str!("config.rs");
         let lines = file.lines().skip_while(|line| *line != "//! ```toml").skip(1);
-        lines.take_while(|line| *line != "//! ```").map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n").collect()
+        lines
+            .take_while(|line| *line != "//! ```")
+            .map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n")
+            .collect()
     }
 
     #[test]
@@ -444,7 +452,7 @@ mod tests {
     #[test]
     fn every_error_has_its_line_its_column_and_its_reason() {
         for (text, start, reason) in [
-            ("dram = \"16GB", "node.toml, line 1, column 8: ", "invalid basic string"),
+            ("dram = \"16GB", "node.toml, line 1, column 13: ", "invalid basic string"),
             ("dram = \"16Gb\"\nperiod = \"soon\"", "node.toml, line 2, column 10: ", "`soon` is no time"),
             ("dram = \"lots\"", "node.toml, line 1, column 8: ", "does not start with a number"),
             ("dram = \"101%\"", "node.toml, line 1, column 8: ", "1% to 100%"),
@@ -458,7 +466,11 @@ mod tests {
             ("dram = \"1G\"\n[calm]\nstalled = 2.0", "node.toml, line 3, column 11: ", "no part from 0 to 1"),
             ("dram = \"1G\"\n[classes.slow]\nshares = 1", "node.toml, line 2, column 10: ", "unknown variant `slow`"),
             ("dram = \"1G\"\n[classes.batch]\nshares = 0", "node.toml, line 3, column 10: ", "shares are 1 to"),
-            ("dram = \"1G\"\n[[store]]\nname = \"a\"\npath = \"x\"\ncapacity = 1", "node.toml, line 2, column 1: ", "begins with /"),
+            (
+                "dram = \"1G\"\n[[store]]\nname = \"a\"\npath = \"x\"\ncapacity = 1",
+                "node.toml, line 2, column 1: ",
+                "begins with /",
+            ),
         ] {
             let said = wrong(text);
             assert!(said.starts_with(start), "{text:?}: {said}");

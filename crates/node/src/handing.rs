@@ -127,8 +127,7 @@ pub fn raise(claims: &[Claim], wishes: &[u64], supply: Supply) -> Vec<u64> {
 fn rise(from: Vec<u64>, to: &[u64], free: u64) -> (Vec<u64>, u64) {
     let ways: Vec<u64> = from.iter().zip(to).map(|(from, to)| to.saturating_sub(*from)).collect();
     let all = sum(ways.iter().copied());
-    let given: Vec<u64> =
-        if all <= free { ways } else { ways.iter().map(|way| part(*way, free, all)).collect() };
+    let given: Vec<u64> = if all <= free { ways } else { ways.iter().map(|way| part(*way, free, all)).collect() };
     let left = free - sum(given.iter().copied());
     (from.iter().zip(given).map(|(from, given)| from + given).collect(), left)
 }

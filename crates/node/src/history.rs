@@ -270,7 +270,11 @@ mod tests {
         let coarse: Vec<wire::Sample> = ring.samples(Resolution::Coarse).collect();
         assert_eq!(coarse.len(), COARSE_MAX);
         let minute = coarse[COARSE_MAX - 2];
-        assert_eq!((minute.at_ms % COARSE_MS, minute.faults_per_s), (59_000, 59.0), "the last amounts, the highest rates");
+        assert_eq!(
+            (minute.at_ms % COARSE_MS, minute.faults_per_s),
+            (59_000, 59.0),
+            "the last amounts, the highest rates"
+        );
         assert_eq!(minute.charged_bytes, minute.at_ms / 1000 * UNIT);
     }
 

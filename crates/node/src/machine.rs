@@ -34,10 +34,7 @@ impl MachineMemory {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             Some(line.split_ascii_whitespace().next()?.parse::<u64>().ok()? * 1024)
         };
-        Self {
-            total_bytes: bytes("MemTotal:").unwrap_or(0),
-            available_bytes: bytes("MemAvailable:").unwrap_or(0),
-        }
+        Self { total_bytes: bytes("MemTotal:").unwrap_or(0), available_bytes: bytes("MemAvailable:").unwrap_or(0) }
     }
 }
 

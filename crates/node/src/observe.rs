@@ -188,7 +188,11 @@ impl Look {
     /// What it would be charged for if DRAM were free: every page in its place, no compressed ones, the tables.
     pub fn footprint_bytes(&self) -> u64 {
         let tiers = &self.tiers;
-        tiers.dram_bytes.saturating_add(tiers.staged_bytes).saturating_add(tiers.stored_bytes).saturating_add(tiers.tables_bytes)
+        tiers
+            .dram_bytes
+            .saturating_add(tiers.staged_bytes)
+            .saturating_add(tiers.stored_bytes)
+            .saturating_add(tiers.tables_bytes)
     }
 
     /// What the policy is told of it.
@@ -349,9 +353,8 @@ mod tests {
         let mut seen = look(1, 1 << 30, 0, 0);
         seen.tiers.stored_bytes = 1 << 30;
         seen.tiers.ram_bytes = 1 << 28;
-        let wanted = |look: &Look, growth_bytes| {
-            look.observation(&Rates { growth_bytes, ..Rates::default() }).wanted_bytes
-        };
+        let wanted =
+            |look: &Look, growth_bytes| look.observation(&Rates { growth_bytes, ..Rates::default() }).wanted_bytes;
         assert_eq!(wanted(&seen, 0), (2 << 30) + GROWTH_BYTES_MIN);
         assert_eq!(wanted(&seen, 64 << 20), (2 << 30) + (128 << 20));
         seen.hungry = true;

@@ -155,7 +155,11 @@ mod tests {
             ("match = { user = 7 }\nstore = \"ssd\"", "node.toml, line 4, column 9: ", "no [[store]] called `ssd`"),
             ("match = { user = 7 }\nname = \"a/b\"", "node.toml, line 4, column 8: ", "is no name"),
             ("match = { user = 7 }\nclass = \"fast\"", "node.toml, line 4, column 9: ", "unknown variant `fast`"),
-            ("match = { user = 7 }\nlimit = \"1M\"\nreservation = \"2M\"", "node.toml, line 5, column 15: ", "more than the limit"),
+            (
+                "match = { user = 7 }\nlimit = \"1M\"\nreservation = \"2M\"",
+                "node.toml, line 5, column 15: ",
+                "more than the limit",
+            ),
         ] {
             let said = wrong(rule);
             assert!(said.starts_with(start) && said.contains(reason), "{rule:?}: {said}");

@@ -73,7 +73,10 @@ impl fmt::Display for OpenError {
             Self::OthersFile => f.write_str("the memory file belongs to another user"),
             Self::NoMemoryFile => f.write_str("the descriptor is no memory file that is sealed against shrinking"),
             Self::NoSpace => f.write_str("the memory file does not begin like a space"),
-            Self::Version(version) => write!(f, "the space is of version {version}, and this node knows {VERSION}: use the same release of both"),
+            Self::Version(version) => write!(
+                f,
+                "the space is of version {version}, and this node knows {VERSION}: use the same release of both"
+            ),
             Self::OtherSpace => f.write_str("the memory file has another number than the message says"),
         }
     }
@@ -101,8 +104,8 @@ impl SpaceView {
             return Err(OpenError::OthersFile);
         }
         let path = CString::new(path).map_err(|_| OpenError::NoMemoryFile)?;
-        let file = SharedFile::open(&path)
-            .map_err(|errno| OpenError::Unreachable(io::Error::other(errno.to_string())))?;
+        let file =
+            SharedFile::open(&path).map_err(|errno| OpenError::Unreachable(io::Error::other(errno.to_string())))?;
         let view = file.view(VIEW_BYTES).map_err(|_| OpenError::NoMemoryFile)?;
         let space = Self(view);
         space.check(id)?;
@@ -183,7 +186,9 @@ impl SpaceView {
     /// DRAM that it is charged for, in bytes.
     pub fn charged_bytes(&self) -> u64 {
         let header = self.header();
-        pages(get(header.charged_pages())).saturating_add(get(header.ram_bytes())).saturating_add(get(header.meta_bytes()))
+        pages(get(header.charged_pages()))
+            .saturating_add(get(header.ram_bytes()))
+            .saturating_add(get(header.meta_bytes()))
     }
 
     /// Whether it was asked to drain.

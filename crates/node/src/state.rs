@@ -32,6 +32,8 @@ pub struct Record {
     pub intent: Intent,
     /// What its pager was told, in bytes.
     pub told_bytes: u64,
+    /// What it held last, in bytes.
+    pub charged_bytes: u64,
     /// When it attached first, in milliseconds since 1970.
     pub since_ms: u64,
     /// The process that keeps it.
@@ -56,7 +58,8 @@ impl Record {
 /// What outlives a node.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Kept {
-    version: u32,
+    /// Of the file; 0 before it was written.
+    pub version: u32,
     /// The number that the next new space gets.
     pub next_number: u64,
     /// What the last plan left for the next.
@@ -78,7 +81,9 @@ mod records {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Identity, Record>, D::Error> {
         let named = BTreeMap::<String, Record>::deserialize(from)?;
         let record = |(id, record): (String, Record)| {
-            Identity::parse(&id).map(|id| (id, record)).ok_or_else(|| serde::de::Error::custom(format!("{id} is no space")))
+            Identity::parse(&id)
+                .map(|id| (id, record))
+                .ok_or_else(|| serde::de::Error::custom(format!("{id} is no space")))
         };
         named.into_iter().map(record).collect()
     }
@@ -165,12 +170,8 @@ impl Lock {
     /// # Errors
     /// `WouldBlock` when another process has it.
     pub fn take(directory: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(directory.join("lock"))?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(directory.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(fs::TryLockError::WouldBlock) => {
@@ -208,6 +209,7 @@ mod tests {
             uid: 7,
             intent: Intent::default(),
             told_bytes: 9,
+            charged_bytes: 8,
             since_ms: 1,
             keeper_pid: std::process::id(),
             keeper_start: process::start_ticks(std::process::id()).unwrap(),

@@ -187,7 +187,7 @@ impl Monitor {
         end
     }
 
-    fn park_by_move(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
+    pub(crate) fn park_by_move(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
         if !self.room_for(count as u64) {
             return 0;
         }
@@ -282,6 +282,7 @@ impl Monitor {
                 if cell.apply(|word| word.park_done(frame, now)).is_some() {
                     self.staging.filled(frame);
                     parked += 1;
+                    self.told_hidden(PageIndex(first.0 + at as u32));
                 }
             } else {
                 let is_immovable = std::mem::take(&mut is_first_refused) && refused != Errno::EAGAIN;
@@ -295,12 +296,13 @@ impl Monitor {
             self.staging.publish(u64::from(u16::BITS - left.leading_zeros()));
         }
         self.count_resident(-i64::from(parked));
+        self.count_away(i64::from(parked));
         self.count_staged(i64::from(parked));
         parked
     }
 
     /// Where pages cannot be moved: nobody can write while the copy is made, and what is written after the drop faults.
-    fn park_by_copy(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
+    pub(crate) fn park_by_copy(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
         if !self.room_for(count as u64) {
             return 0;
         }
@@ -401,7 +403,9 @@ impl Monitor {
 
     pub(crate) fn bring_back(&mut self, page: PageIndex) {
         let at = self.space.address(page);
+        self.looking.is_brought = true;
         self.serve(at, false);
+        self.looking.is_brought = false;
     }
 
     /// Takes back a page that no store would have. It is hot now, so that others are tried before it is tried again.

@@ -23,11 +23,12 @@ static UNARMED_AT_FORK: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 /// Turns of waiting for savers before the monitor goes on with what is there.
 const SETTLE_TURNS: u32 = 100_000;
 
-/// Attempts to make room for a child that may fail before it is forked all the same.
+/// Attempts to make room for a child that may get no nearer before it is forked all the same.
 const ROOM_TRIES: u32 = 4;
 
 /// A child that is being forked: until that is over, what the parent gives away is forgotten in its words too.
 pub(crate) struct Nascent {
+    member: MemberIndex,
     windows: WindowMap,
 }
 
@@ -39,13 +40,13 @@ impl Monitor {
         let child = self.space.take_member()?;
         let block = self.space.member(child);
         block.parent().store(self.me.0 as u64 + 1, Relaxed);
-        let mut windows = WindowMap::default();
+        let (mut windows, mut stored) = (WindowMap::default(), 0);
         for (address, window) in self.windows.iter().collect::<Vec<_>>() {
             let Some(copy) = self.space.take_window(child, address) else {
                 crate::reap::give_back(&self.space, &self.stores, child);
                 return None;
             };
-            self.copy_words(window, copy);
+            stored += self.copy_words(window, copy);
             windows.insert(address, copy);
         }
         // What the child could take is charged to it from now on.
@@ -53,29 +54,35 @@ impl Monitor {
         let unarmed = self.block.unarmed_bytes().load(Relaxed);
         block.resident_pages().store(resident, Relaxed);
         block.unarmed_bytes().store(unarmed, Relaxed);
+        block.away_pages().store(stored, Relaxed);
         block.managed_bytes().store(self.block.managed_bytes().load(Relaxed), Release);
         self.charge(resident as i64 + (unarmed / PAGE_BYTES as u64) as i64);
         self.note_unarmed();
-        self.nascent = Some(Nascent { windows });
+        self.nascent = Some(Nascent { member: child, windows });
         Some(child)
     }
 
-    /// Every page of the child may come to be a copy: the budget must hold twice what is here.
+    /// Every page of the child may come to be a copy: the budget must hold twice what is here. Ends when it does, or when
+    /// tries one after the other got no nearer.
     fn make_room_for_child(&mut self) {
-        let mut tries = 0;
+        let (mut tries, mut least) = (0, i64::MAX);
         while tries < ROOM_TRIES {
-            let own = self.block.resident_pages().load(Relaxed) as i64
-                + (self.block.unarmed_bytes().load(Relaxed) / PAGE_BYTES as u64) as i64;
-            let short = own - self.slack();
-            // Each page that leaves makes room for one and needs one less.
-            if short <= 0 || own < 256 {
+            let short = self.child_pages() - self.slack();
+            if short <= 0 {
                 return;
             }
-            // One go does not always find enough: pages that were used lately are passed over first.
-            if !self.make_slack(self.slack() + (short / 2).clamp(1, 1024)) {
-                tries += 1;
-            }
+            tries = if short < least { 0 } else { tries + 1 };
+            least = least.min(short);
+            // Each page that leaves makes room for one and needs one less. One go does not always find enough: pages that
+            // were used lately are passed over first.
+            self.make_slack(self.slack() + (short / 2).clamp(1, 1024));
         }
+    }
+
+    /// What a child that is forked now can come to take.
+    fn child_pages(&self) -> i64 {
+        let unarmed_pages = self.block.unarmed_bytes().load(Relaxed) / PAGE_BYTES as u64;
+        self.block.resident_pages().load(Relaxed) as i64 + unarmed_pages as i64
     }
 
     /// Waits until every parked page is saved, or brings it back.
@@ -97,7 +104,9 @@ impl Monitor {
         }
     }
 
-    fn copy_words(&self, from: u32, to: u32) {
+    /// Gives how many of the pages are stored.
+    fn copy_words(&self, from: u32, to: u32) -> u64 {
+        let mut stored = 0;
         for (old, new) in self.space.table(from).iter().zip(self.space.table(to)) {
             let word = memvisor_core::PageCell(old).get();
             let copy = match word.page() {
@@ -110,8 +119,10 @@ impl Monitor {
                     PageWord::new(Page::Lost, 0, 0)
                 }
             };
+            stored += u64::from(matches!(copy.page(), Page::Stored(_)));
             memvisor_core::PageCell(new).put(copy);
         }
+        stored
     }
 
     /// Counts one reference more to the slot of a stored page, for the child.
@@ -132,12 +143,14 @@ impl Monitor {
     /// While a fork is under way, what the parent gives away is given away in the child's words too.
     pub(crate) fn forget_in_child(&mut self, page: memvisor_core::PageIndex) {
         let address = self.space.address(page);
-        let Some(page) = self.nascent.as_mut().and_then(|nascent| nascent.windows.find(address)) else { return };
+        let Some(nascent) = self.nascent.as_mut() else { return };
+        let (child, Some(page)) = (nascent.member, nascent.windows.find(address)) else { return };
         let cell = self.space.page(page);
         if let Some((before, _)) = cell.apply(|word| word.discard())
             && let Page::Stored(slot) = before.page()
         {
             self.release(slot);
+            self.space.member(child).away_pages().fetch_sub(1, Relaxed);
         }
     }
 
@@ -149,18 +162,19 @@ impl Monitor {
     /// pages would read as zeros, so the child must not run.
     pub fn inherit(&mut self) -> Result<(), Errno> {
         let windows: Vec<u32> = self.space.windows_of(self.me).collect();
-        let charged = self.block.resident_pages().swap(0, Relaxed);
-        let unarmed = self.block.unarmed_bytes().swap(0, Relaxed);
-        self.charge(-(charged as i64) - (unarmed / PAGE_BYTES as u64) as i64);
         self.block.managed_bytes().store(0, Relaxed);
+        // What was charged before the fork stays charged until it is known what is here: else the others would take it
+        // for free.
+        let (mut present, charged) = (0, self.block.resident_pages().load(Relaxed));
         for window in windows {
             let address = self.space.window(window).1.load(Relaxed) as usize;
             self.windows.insert(address, window);
             self.policy.reserve(crate::layout::runs_of(window));
             for (start, end) in self.managed_stretches(window, address) {
-                self.inherit_stretch(start, end)?;
+                present += self.inherit_stretch(start, end)?;
             }
         }
+        self.count_resident(present as i64 - charged as i64);
         self.inherit_unarmed();
         let is_ours = self.block.state().load(Acquire) == member_state::JOINING
             && self.block.pid().load(Relaxed) == u64::from(memvisor_sys::process::getpid());
@@ -182,28 +196,30 @@ impl Monitor {
         stretches
     }
 
-    fn inherit_stretch(&mut self, start: usize, end: usize) -> Result<(), Errno> {
+    /// Gives how many pages are present.
+    fn inherit_stretch(&mut self, start: usize, end: usize) -> Result<u64, Errno> {
         let modes = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
+        let mut present = 0;
         for (from, to) in self.anonymous_in(start, end) {
             self.uffd.register(from, to - from, modes)?;
             self.regions.set_armed(from, to);
             self.block.managed_bytes().fetch_add((to - from) as u64, Relaxed);
-            self.settle_words(from, to)?;
+            present += self.settle_words(from, to)?;
         }
-        Ok(())
+        Ok(present)
     }
 
-    /// A page is resident in the child exactly when it is present.
-    fn settle_words(&mut self, start: usize, end: usize) -> Result<(), Errno> {
+    /// A page is resident in the child exactly when it is present. Gives how many are.
+    fn settle_words(&mut self, start: usize, end: usize) -> Result<u64, Errno> {
         let mut present: Vec<(usize, usize)> = Vec::new();
         self.pagemap.present_runs(start, end, |from, to, _zero| present.push((from, to)))?;
-        let mut at = start;
+        let (mut at, mut pages) = (start, 0);
         for (from, to) in present.into_iter().chain([(end, end)]) {
             self.settle_absent(at, from);
-            self.settle_present(from, to);
+            pages += self.settle_present(from, to);
             at = to;
         }
-        Ok(())
+        Ok(pages)
     }
 
     fn settle_absent(&mut self, start: usize, end: usize) {
@@ -216,15 +232,24 @@ impl Monitor {
         });
     }
 
-    fn settle_present(&mut self, start: usize, end: usize) {
+    fn settle_present(&mut self, start: usize, end: usize) -> u64 {
+        let mut pages = 0;
         self.for_each_page(start, end, |monitor, page| {
             let heat = monitor.policy.filled(page.run(), Fill::FirstTouch, 0);
             let old = monitor.space.page(page).put(PageWord::new(Page::Resident(SlotRef::None), heat, 0));
-            if let Page::Stored(slot) | Page::Resident(slot) = old.page() {
-                monitor.release(slot);
+            match old.page() {
+                // Loaded by the parent in the moment before the fork.
+                Page::Stored(slot) => {
+                    monitor.release(slot);
+                    monitor.count_away(-1);
+                }
+                Page::Resident(slot) => monitor.release(slot),
+                _ => {}
             }
-            monitor.count_resident(1);
+            monitor.told_met(page);
+            pages += 1;
         });
+        pages
     }
 
     fn note_unarmed(&self) {
@@ -237,10 +262,9 @@ impl Monitor {
 
     fn inherit_unarmed(&mut self) {
         let pieces = UNARMED_AT_FORK.lock().map(|mut noted| std::mem::take(&mut *noted)).unwrap_or_default();
-        for (start, end) in pieces {
-            let bytes = self.regions.add(start, end);
-            self.count_unarmed(bytes as i64);
-            self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
-        }
+        let charged = self.block.unarmed_bytes().load(Relaxed) as i64;
+        let bytes: usize = pieces.into_iter().map(|(start, end)| self.regions.add(start, end)).sum();
+        self.count_unarmed(bytes as i64 - charged);
+        self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
     }
 }

@@ -179,10 +179,21 @@ impl Keeper {
         }
         self.space.header().members().store(self.live().count() as u64, Relaxed);
         self.tidy();
+        self.follow_target();
         // Whatever of the file is not compressed pages is tables, and charged too.
         let header = self.space.header();
         let tables = (self.file_bytes)().saturating_sub(header.ram_bytes().load(Relaxed));
         header.meta_bytes().store(tables, Relaxed);
+    }
+
+    /// Compressed pages get their part of a new target.
+    fn follow_target(&self) {
+        let header = self.space.header();
+        let permille = header.ram_limit_permille().load(Relaxed);
+        if permille != 0 {
+            let bytes = header.target_bytes().load(Relaxed) / 1000 * permille;
+            header.ram_limit_bytes().store(bytes, Relaxed);
+        }
     }
 
     fn watch(&mut self, member: MemberIndex) {

@@ -43,7 +43,7 @@ impl Monitor {
 
     /// New plain memory. What of it does not fit into the target is armed before anybody touches it: it is empty, which
     /// makes that cheap.
-    fn mapped(&mut self, start: usize, end: usize, charged: Charged) {
+    pub(crate) fn mapped(&mut self, start: usize, end: usize, charged: Charged) {
         let bytes = self.regions.add(start, end);
         let already = match charged {
             Charged::Already => end - start,
@@ -132,6 +132,7 @@ impl Monitor {
     pub(crate) fn discard(&mut self, page: PageIndex) {
         self.forget_in_child(page);
         let Some((before, _)) = self.space.page(page).apply(|word| word.discard()) else { return };
+        self.told_gone(page);
         match before.page() {
             Page::Resident(slot) => {
                 self.release(slot);
@@ -140,11 +141,14 @@ impl Monitor {
             }
             Page::Stored(slot) | Page::Loading(slot) => {
                 self.release(slot);
+                // A page without contents may be loading too.
+                self.count_away(if slot.is_some() { -1 } else { 0 });
                 self.block.discards().fetch_add(1, Relaxed);
             }
             // The frame is nobody's now and is dropped in its turn.
             Page::Parked(frame) | Page::Saving(frame, _) => {
                 self.release(self.staging.entry(frame).slot());
+                self.count_away(-1);
                 self.block.discards().fetch_add(1, Relaxed);
             }
             Page::Outside | Page::Untouched | Page::Lost | Page::Parking(_) | Page::Unparking(_) => {}
@@ -191,6 +195,7 @@ impl Monitor {
             let word = self.space.page(old).put(PageWord::OUTSIDE);
             let word = if word.page() == Page::Outside { PageWord::UNTOUCHED } else { word };
             self.space.page(new).put(word);
+            self.told_gone(old);
             match word.page() {
                 Page::Resident(_) => {
                     self.policy.filled(new.run(), Fill::FirstTouch, word.heat());
@@ -285,6 +290,7 @@ impl Monitor {
             self.for_each_page(from, to, |monitor, page| {
                 let heat = monitor.policy.filled(page.run(), Fill::FirstTouch, 0);
                 monitor.space.page(page).put(PageWord::new(Page::Resident(SlotRef::None), heat, now));
+                monitor.told_met(page);
             });
             self.count_resident(((to - from) / PAGE_BYTES) as i64);
         }

@@ -8,6 +8,7 @@
 
 mod ahead;
 mod door;
+mod drain;
 mod drop;
 mod evict;
 mod fault;
@@ -16,6 +17,7 @@ mod fork;
 mod keeper;
 mod layout;
 mod loads;
+mod look;
 mod monitor;
 mod postpone;
 mod reap;

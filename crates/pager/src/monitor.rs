@@ -8,10 +8,12 @@
 
 use crate::ahead::AHEAD_PAGES_MAX;
 use crate::door::Door;
+use crate::drain::Drain;
 use crate::drop::{Dropper, SpawnThread};
 use crate::follow::Follow;
 use crate::fork::Nascent;
 use crate::loads::Loads;
+use crate::look::Looking;
 use crate::postpone::{Fault, Postponed};
 use crate::regions::Regions;
 use crate::save::SaveBuffers;
@@ -96,6 +98,8 @@ pub struct Monitor {
     /// The process's own memory, to read what the program itself may not.
     pub(crate) memory: Fd,
     pub(crate) dropper: Dropper,
+    pub(crate) looking: Looking,
+    pub(crate) drain: Drain,
     pub(crate) spawn: SpawnThread,
     /// Faults that wait for room.
     pub(crate) postponed: Postponed,
@@ -216,6 +220,8 @@ impl Monitor {
             said_full: false,
             memory,
             dropper: Dropper::default(),
+            looking: Looking::new(clock::now_ns() ^ u64::from(memvisor_sys::process::getpid()) << 32),
+            drain: Drain::default(),
             spawn,
             postponed: Postponed::default(),
             deferred: Vec::with_capacity(4 * BATCH),
@@ -252,7 +258,7 @@ impl Monitor {
             return;
         }
         let timeout = match () {
-            () if !self.postponed.is_empty() => 0,
+            () if !self.postponed.is_empty() || self.is_draining() => 0,
             () if busy => BUSY_TICK_MS,
             () => IDLE_TICK_MS,
         };
@@ -282,6 +288,7 @@ impl Monitor {
         }
         self.make_room();
         self.serve_postponed();
+        self.drain_some();
     }
 
     /// Acts on messages that were put aside, before any note that was left after they were read: a thread that moved memory
@@ -325,6 +332,7 @@ impl Monitor {
     }
 
     pub(crate) fn serve_fault(&mut self, Fault { address, write_protect, thread, begun_ns }: Fault) {
+        self.looking.heard_ns = begun_ns;
         self.follow.heard_of(thread);
         let held = self.follow.hold(thread);
         self.serve(address, write_protect);
@@ -349,6 +357,7 @@ impl Monitor {
         self.read_notes(self.door.head());
         self.give_way();
         self.make_room();
+        self.look();
     }
 
     /// Follows the target in the header.
@@ -372,6 +381,11 @@ impl Monitor {
     pub(crate) fn count_resident(&self, pages: i64) {
         self.block.resident_pages().fetch_add(pages as u64, Relaxed);
         self.charge(pages);
+    }
+
+    /// `pages` more of this member exist and are not in their place.
+    pub(crate) fn count_away(&self, pages: i64) {
+        self.block.away_pages().fetch_add(pages as u64, Relaxed);
     }
 
     /// `pages` more frames of this member hold memory in staging.

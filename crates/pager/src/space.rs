@@ -182,8 +182,12 @@ impl Space {
     }
 
     /// Pages that may still be charged before the space is at its target; negative when it is above.
+    /// A space that drains has all the room there is.
     pub fn headroom_pages(&self) -> i64 {
         let header = self.header();
+        if self.is_draining() {
+            return i64::MAX / 4;
+        }
         let pools = header.ram_bytes().load(Ordering::Relaxed) + header.meta_bytes().load(Ordering::Relaxed);
         let target = header.target_bytes().load(Ordering::Relaxed);
         (target as i64 - pools as i64) / memvisor_core::PAGE_BYTES as i64
@@ -202,6 +206,11 @@ impl Space {
         let log =
             word(header.log_pages()).saturating_sub(word(header.log_used_pages())) * memvisor_core::PAGE_BYTES as u64;
         bytes > word(header.target_bytes()) + word(header.ram_limit_bytes()) * COMPRESSION_AT_BEST + log
+    }
+
+    /// Whether everything shall come back to plain DRAM.
+    pub fn is_draining(&self) -> bool {
+        self.header().drain().load(Ordering::Relaxed) != 0
     }
 
     /// Whether an option of the run is set.

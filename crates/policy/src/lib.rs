@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Everything is a pure function of its arguments: no clock, no I/O, no threads, no randomness. What a plan was made
-//! from can be recorded as JSON and planned again, here or in the simulator, to the same bytes.
+//! from can be recorded as JSON and planned again, here or in the simulator, to the same bytes, if numbers are read back as
+//! they were (`float_roundtrip` of `serde_json`, which this workspace has).
 //!
 //! Amounts are bytes below 2^53 (8 PiB), where `f64` counts them exactly. Instants are nanoseconds of any clock that
 //! does not go back; if it does, no time has passed.
@@ -15,9 +16,11 @@
 //! and says why.
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod admission;
 pub mod advice;
 pub mod capacity;
+pub mod curve;
 pub mod damping;
 pub mod intent;
 pub mod memory;

@@ -31,7 +31,7 @@ pub enum State {
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// Kept free; at this, and [`Settings::hysteresis`] more, state high begins again.
+    /// Kept free; at this, and [`Settings::hysteresis`](crate::Settings::hysteresis) more, state high begins again.
     pub high: f64,
     /// Below this state high ends.
     pub soft: f64,
@@ -51,7 +51,7 @@ impl Default for Thresholds {
 impl Thresholds {
     /// What is kept free of `dram_bytes`, in bytes.
     pub fn kept_bytes(&self, dram_bytes: u64, hysteresis: f64) -> u64 {
-        part_of(dram_bytes, self.high) + part_of(dram_bytes, hysteresis)
+        part_of(dram_bytes, self.high).saturating_add(part_of(dram_bytes, hysteresis))
     }
 }
 
@@ -59,7 +59,8 @@ impl State {
     /// The state of a host that was in this one and has so much free now: this one or a neighbour.
     pub fn next(self, dram_bytes: u64, free_bytes: u64, thresholds: &Thresholds, hysteresis: f64) -> Self {
         let below = |part: f64| free_bytes < part_of(dram_bytes, part);
-        let well_above = |part: f64| free_bytes >= part_of(dram_bytes, part) + part_of(dram_bytes, hysteresis);
+        let well_above =
+            |part: f64| free_bytes >= part_of(dram_bytes, part).saturating_add(part_of(dram_bytes, hysteresis));
         let at = thresholds;
         match self {
             Self::High if below(at.soft) => Self::Soft,

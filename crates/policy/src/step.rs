@@ -65,12 +65,12 @@ impl Way {
 fn aims(ways: &[Way], capacity: u64, dead_band: f64) -> Vec<u64> {
     let aim = |way: &Way| if way.rests(dead_band) { way.from } else { way.goal };
     let aims: Vec<u64> = ways.iter().map(aim).collect();
-    let held = sum(&aims);
+    let held = sum(aims.iter().copied());
     if held > capacity {
         return ways.iter().zip(aims).map(|(way, aim)| aim.min(way.goal)).collect();
     }
     let missing = |way: &Way, aim: u64| if way.goal == way.most { way.goal.saturating_sub(aim) } else { 0 };
-    let all_missing = ways.iter().zip(&aims).map(|(way, aim)| missing(way, *aim)).sum();
+    let all_missing = sum(ways.iter().zip(&aims).map(|(way, aim)| missing(way, *aim)));
     let spare = Part::of(capacity - held, all_missing);
     ways.iter().zip(aims).map(|(way, aim)| aim + spare.floor(missing(way, aim))).collect()
 }
@@ -79,19 +79,19 @@ fn aims(ways: &[Way], capacity: u64, dead_band: f64) -> Vec<u64> {
 fn targets(ways: &[Way], aims: &[u64], capacity: u64, fall_bytes: u64) -> Vec<u64> {
     let fallen: Vec<u64> = ways.iter().zip(aims).map(|(way, aim)| way.fallen(*aim, fall_bytes)).collect();
     let pairs = || aims.iter().copied().zip(fallen.iter().copied());
-    let held = sum(&fallen);
+    let held = sum(fallen.iter().copied());
     if held <= capacity {
-        let missing = pairs().map(|(aim, fallen)| aim.saturating_sub(fallen)).sum();
+        let missing = sum(pairs().map(|(aim, fallen)| aim.saturating_sub(fallen)));
         let spare = Part::of(capacity - held, missing);
         return pairs().map(|(aim, fallen)| fallen + spare.floor(aim.saturating_sub(fallen))).collect();
     }
-    let over = pairs().map(|(aim, fallen)| fallen.saturating_sub(aim)).sum();
+    let over = sum(pairs().map(|(aim, fallen)| fallen.saturating_sub(aim)));
     let hurry = Part::of(held - capacity, over);
     pairs().map(|(aim, fallen)| fallen - hurry.ceil(fallen.saturating_sub(aim))).collect()
 }
 
-fn sum(bytes: &[u64]) -> u64 {
-    bytes.iter().fold(0, |sum, part| sum.saturating_add(*part))
+fn sum(bytes: impl IntoIterator<Item = u64>) -> u64 {
+    bytes.into_iter().fold(0, u64::saturating_add)
 }
 
 /// A part of a whole, at most all of it.

@@ -66,8 +66,9 @@ pub fn divide(claims: &[Claim], capacity_bytes: u64, tax: Tax) -> Division {
         return Division { level: None, bytes: claims.iter().map(|claim| claim.most_bytes).collect() };
     }
     let level = level(claims, capacity_bytes as f64, tax);
-    // As casts go, a nearest integer stays within bounds that are integers.
-    let mut bytes: Vec<u64> = claims.iter().map(|claim| claim.held_at(level, tax).round() as u64).collect();
+    // Above 2^53 the nearest integer may be out of bounds.
+    let held = |claim: &Claim| (claim.held_at(level, tax).round() as u64).clamp(claim.least_bytes, claim.most_bytes);
+    let mut bytes: Vec<u64> = claims.iter().map(held).collect();
     trim(claims, &mut bytes, capacity_bytes);
     Division { level: Some(level), bytes }
 }

@@ -221,6 +221,39 @@ proptest! {
     }
 
     #[test]
+    fn no_numbers_make_a_plan_panic_or_exceed_the_host(
+        spaces in prop::collection::vec((any::<[u64; 5]>(), any::<Option<u64>>(), any::<NonZeroU32>(), any::<f64>()), 0..5),
+        dram_bytes in prop_oneof![any::<u64>(), 0..1u64 << 53], free_bytes: u64, times in prop::collection::vec(any::<u64>(), 1..4), settings in any::<[f64; 3]>(),
+        shrink_bytes_per_s: u64, fall_ns: u64,
+    ) {
+        let space = |(at, (bytes, limit_bytes, shares, pressure)): (usize, ([u64; 5], _, _, f64))| Space {
+            id: SpaceId(at as u64),
+            intent: Intent { reservation_bytes: bytes[0], limit_bytes, shares, ..Intent::default() },
+            observation: Observation {
+                charged_bytes: bytes[1],
+                wanted_bytes: bytes[2],
+                active_bytes: bytes[3],
+                overhead_bytes: bytes[4],
+                pressure,
+                ..Observation::default()
+            },
+        };
+        let spaces: Vec<Space> = spaces.into_iter().enumerate().map(space).collect();
+        let [high, hysteresis, dead_band] = settings;
+        let thresholds = Thresholds { high, ..Thresholds::default() };
+        let settings = Settings { thresholds, hysteresis, dead_band, shrink_bytes_per_s, fall_ns, ..Settings::default() };
+        let mut memory = Memory::default();
+        for now_ns in times {
+            let situation = Situation { now_ns, host: Host { dram_bytes, free_bytes }, spaces: spaces.clone() };
+            let (plan, left) = plan(&situation, &settings, &memory);
+            memory = left;
+            let targets = plan.grants.iter().map(|grant| u128::from(grant.target_bytes));
+            // Larger hosts than f64 can count are divided only roughly.
+            prop_assert!(dram_bytes >= 1 << 53 || targets.sum::<u128>() <= u128::from(dram_bytes));
+        }
+    }
+
+    #[test]
     fn who_is_held_by_nothing_but_the_price_pays_the_price_of_all(situation in situations()) {
         let (plan, _) = plan(&situation, &Settings::default(), &Memory::default());
         for grant in plan.grants.iter().filter(|grant| grant.reason.bound == Bound::Price) {

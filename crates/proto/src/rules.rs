@@ -170,9 +170,7 @@ impl Rules {
         if lines.next().map(|(_, line)| line) != Some(FIRST_LINE) {
             return Err(RulesError { line: 1, reason: format!("it is not `{FIRST_LINE}`") });
         }
-        let rule = |(at, line): (usize, &str)| {
-            parse_line(line).map_err(|reason| RulesError { line: at + 1, reason })
-        };
+        let rule = |(at, line): (usize, &str)| parse_line(line).map_err(|reason| RulesError { line: at + 1, reason });
         lines.map(rule).collect::<Result<_, _>>().map(Self)
     }
 }

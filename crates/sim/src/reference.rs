@@ -53,9 +53,54 @@ fn leaves_first(trace: &[u32], capacity: usize, rank: impl Fn(usize) -> usize) -
     misses
 }
 
+/// Of each touch, how many other pages were touched since this page was: `None` for the first touch. In an LRU memory of
+/// `c` pages those of `c` or more miss.
+pub fn reuse_distances(trace: &[u32]) -> Vec<Option<u32>> {
+    // A binary indexed tree over the touches that are the last of their page.
+    let mut tree = vec![0i64; trace.len() + 1];
+    let mut last: HashMap<u32, usize> = HashMap::new();
+    let mut distances = Vec::with_capacity(trace.len());
+    for (at, &page) in trace.iter().enumerate() {
+        let before = last.insert(page, at);
+        distances.push(before.map(|before| {
+            add(&mut tree, before, -1);
+            (last.len() as i64 - 1 - sum_before(&tree, before)) as u32
+        }));
+        add(&mut tree, at, 1);
+    }
+    distances
+}
+
+fn add(tree: &mut [i64], at: usize, amount: i64) {
+    let mut at = at + 1;
+    while at < tree.len() {
+        tree[at] += amount;
+        at += at & at.wrapping_neg();
+    }
+}
+
+fn sum_before(tree: &[i64], at: usize) -> i64 {
+    let (mut at, mut sum) = (at, 0);
+    while at > 0 {
+        sum += tree[at];
+        at &= at - 1;
+    }
+    sum
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reuse_distances_say_what_lru_of_any_size_misses() {
+        let trace = crate::trace::zipf(500, 0.8, crate::trace::Placement::Scattered, 5_000, 1);
+        let distances = reuse_distances(&trace);
+        for capacity in [1, 10, 100, 333, 500] {
+            let misses = distances.iter().filter(|distance| distance.is_none_or(|pages| pages as usize >= capacity));
+            assert_eq!(misses.count() as u64, lru(&trace, capacity));
+        }
+    }
 
     #[test]
     fn the_textbook_string_gives_the_textbook_misses() {

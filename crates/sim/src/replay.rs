@@ -1,5 +1,6 @@
 //! A pager without memory: page words, a staging ring and a policy, all as in the real one, and nothing behind them.
 
+use memvisor_core::curve::Use;
 use memvisor_core::replace::{CAPACITY_TICKS, Fill, Judged, Replacement, Verdict};
 use memvisor_core::{Frame, Page, PageIndex, PageWord, RUN_PAGES, RunIndex, Saver, SlotRef};
 use std::collections::VecDeque;
@@ -47,6 +48,7 @@ struct Pager<'a> {
     resident: usize,
     resident_max: usize,
     capacity: usize,
+    watcher: &'a mut dyn Watcher,
     stats: Stats,
 }
 
@@ -55,6 +57,40 @@ struct Pager<'a> {
 /// # Panics
 /// When the policy cannot name a page to evict, or page words do not follow one another as they must.
 pub fn replay(trace: &[u32], policy: &mut dyn Replacement, capacity: usize) -> Stats {
+    replay_watched(trace, policy, capacity, &mut Nobody)
+}
+
+/// What a pager tells of pages, and who may have some parked.
+pub trait Watcher {
+    /// The page came to its place because it was touched.
+    fn used(&mut self, page: PageIndex, how: Use);
+    /// The page left its place.
+    fn hidden(&mut self, page: PageIndex);
+    /// After each touch: the next page to park whatever the policy says, until there is none.
+    fn next_to_hide(&mut self) -> Option<PageIndex>;
+}
+
+/// Watches nothing.
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn used(&mut self, _page: PageIndex, _how: Use) {}
+    fn hidden(&mut self, _page: PageIndex) {}
+    fn next_to_hide(&mut self) -> Option<PageIndex> {
+        None
+    }
+}
+
+/// As [`replay`], and `watcher` is told what happens.
+///
+/// # Panics
+/// As [`replay`].
+pub fn replay_watched(
+    trace: &[u32],
+    policy: &mut dyn Replacement,
+    capacity: usize,
+    watcher: &mut dyn Watcher,
+) -> Stats {
     let pages = trace.iter().max().map_or(0, |&last| last as usize + 1);
     let runs = pages.div_ceil(RUN_PAGES);
     let frames = (capacity / STAGING_PART).max(RUN_PAGES);
@@ -69,9 +105,13 @@ pub fn replay(trace: &[u32], policy: &mut dyn Replacement, capacity: usize) -> S
         resident: 0,
         resident_max,
         capacity,
+        watcher,
         stats: Stats::default(),
     };
-    trace.iter().for_each(|&page| pager.touch(PageIndex(page)));
+    for &page in trace {
+        pager.touch(PageIndex(page));
+        pager.hide();
+    }
     pager.stats
 }
 
@@ -106,6 +146,7 @@ impl Pager<'_> {
             }
             other => panic!("a page at rest is {other:?}"),
         };
+        self.watcher.used(page, if fill == Fill::FirstTouch { Use::First } else { Use::Back });
         let heat = self.policy.filled(page.run(), fill, word.heat());
         self.words[page.0 as usize] = loaded.expect("a page that is not resident can be filled").with_heat(heat);
         self.resident += 1;
@@ -161,6 +202,16 @@ impl Pager<'_> {
         self.words[page.0 as usize] = parked.expect("a resident page can be parked");
         self.staging.push_back((page, frame));
         self.resident -= 1;
+        self.watcher.hidden(page);
+    }
+
+    /// Parks what the watcher wants to see again.
+    fn hide(&mut self) {
+        while let Some(page) = self.watcher.next_to_hide() {
+            if self.words[page.0 as usize].is_resident() {
+                self.park(page);
+            }
+        }
     }
 
     /// Saves the page that is parked longest and gives its frame.

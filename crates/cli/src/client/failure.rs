@@ -137,8 +137,8 @@ impl Failure for Trouble {
             Trouble::Absent(_) => format!(
                 "start a node (`memvisor node`), or name the directory of one with --node or in {NODE_VARIABLE}"
             ),
-            Trouble::Denied(_) => "ask as root, as the user that the node runs as, or as a member of the group that its \
-                                   socket belongs to"
+            Trouble::Denied(_) => "ask as root or as the user that the node runs as, or have that user open the socket and \
+                                   its directory to you"
                 .into(),
             Trouble::Unreachable(..) => format!("look whether {NODE_VARIABLE} or --node names the node's directory"),
             Trouble::Late(..) => "try again with a longer --timeout; if that does not help, the node hangs: see its log".into(),

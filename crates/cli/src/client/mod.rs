@@ -13,7 +13,7 @@ pub mod args;
 mod columns;
 mod curve;
 mod drain;
-mod explain;
+pub mod explain;
 mod failure;
 mod node;
 mod ps;

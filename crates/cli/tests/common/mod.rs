@@ -9,7 +9,12 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 /// The command.
 pub fn memvisor<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_memvisor"));
-    command.args(args).stdin(Stdio::null()).env_remove("LD_PRELOAD").env_remove("MEMVISOR_SPACE");
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .env_remove("LD_PRELOAD")
+        .env_remove("MEMVISOR_SPACE")
+        .env("MEMVISOR_NODE", "none");
     command
 }
 
