@@ -64,5 +64,5 @@ pub fn top(args: &TopArgs) -> Outcome {
     let node = Node::meant(&args.node)?;
     let mut state = State::new(args.sort, &args.filter);
     state.look(asker::look(&node)?);
-    if args.once { once::print(&state) } else { live::run(args, node, state) }
+    if args.once { once::print_once(&state) } else { live::run(args, node, state) }
 }
