@@ -4,7 +4,10 @@
 
 use crate::spaces::{SpaceView, get, pages};
 use crate::wire::{Counters, Tiers};
+use memvisor_core::PAGE_BYTES;
 use memvisor_policy::Observation;
+use memvisor_policy::activity::{Averages, Demand, MemberActivity, of_space};
+use memvisor_policy::curve::{Curve, Recent};
 use memvisor_proto::Member;
 use memvisor_proto::histogram::{HISTOGRAM_WORDS, quantile_ns, upper_ns};
 use memvisor_proto::space::member_state;
@@ -18,6 +21,9 @@ const GROWTH_BYTES_MIN: u64 = 4 << 20;
 const GROWTH_TIMES: u64 = 2;
 /// The part of its footprint by which a space that asked for memory in vain is believed to grow.
 const HUNGRY_PART: u64 = 8;
+
+/// How long a page that was taken and wanted back counts as in use, in seconds: one period of the samplers.
+const REFAULTED_S: f64 = 30.0;
 
 /// What was read of a space at one instant.
 #[derive(Clone, Debug)]
@@ -46,6 +52,8 @@ pub struct Look {
     pub fault_ns_max: u64,
     /// Memory of its programs that is not managed, in bytes.
     pub overhead_bytes: u64,
+    /// What is in use, and what was taken and is wanted back, in bytes.
+    pub active_bytes: u64,
 }
 
 impl Default for Look {
@@ -63,6 +71,7 @@ impl Default for Look {
             fault_ns: Box::new([0; HISTOGRAM_WORDS]),
             fault_ns_max: 0,
             overhead_bytes: 0,
+            active_bytes: 0,
         }
     }
 }
@@ -70,12 +79,26 @@ impl Default for Look {
 /// Looks at one space again and again.
 #[derive(Debug, Default)]
 pub struct Observer {
-    /// The counts of those in member blocks, by block: who it was, and what it had counted.
-    seen: HashMap<usize, (u64, Counts)>,
+    /// Those in member blocks, by block.
+    seen: HashMap<usize, Seen>,
     /// Of all members that there have been.
     totals: Counts,
     last: Look,
     rates: Option<Rates>,
+    /// Pages that were stored and wanted back lately, each the fainter the longer ago.
+    refaulted_pages: f64,
+}
+
+/// A member, from look to look.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Which process it is, and when it joined.
+    who: (u64, u64),
+    counts: Counts,
+    averages: Averages,
+    recent: Recent,
+    /// Its pages in DRAM, in their place.
+    pages: u64,
 }
 
 /// What is counted of a member.
@@ -117,11 +140,50 @@ impl Observer {
             Depth::Words => self.last.overhead_bytes,
             Depth::Processes => overhead_bytes(space),
         };
-        self.count(space);
+        let last_ns = self.last.at_ns;
+        self.count(space, now_ns, depth);
         let look = self.read(space, now_ns, overhead_bytes);
-        self.rates = (self.last.at_ns != 0).then(|| Rates::between(&self.last, &look));
+        self.rates = (last_ns != 0).then(|| Rates::between(&self.last, &look));
+        let passed_s = now_ns.saturating_sub(last_ns) as f64 / 1e9;
+        self.refaulted_pages *= (-passed_s / REFAULTED_S).exp();
+        if last_ns != 0 {
+            let (then, now) = (&self.last.counters, &look.counters);
+            self.refaulted_pages += stored_loads(now).saturating_sub(stored_loads(then)) as f64;
+        }
         self.last = look;
+        self.last.active_bytes = self.active_bytes(space);
         &self.last
+    }
+
+    /// What is in use, by the samples that pagers take, and what was taken and is wanted back, in bytes.
+    fn active_bytes(&self, space: &SpaceView) -> u64 {
+        let page_bytes = PAGE_BYTES as u64;
+        let members: Vec<MemberActivity> = space
+            .members()
+            .filter(|(_, member)| get(member.state()) == member_state::LIVE)
+            .filter_map(|(at, member)| {
+                let seen = self.seen.get(&at)?;
+                Some(MemberActivity {
+                    resident_pages: get(member.resident_pages()),
+                    unarmed_pages: get(member.unarmed_bytes()) / page_bytes,
+                    active: seen.averages.active(),
+                })
+            })
+            .collect();
+        let demand = Demand {
+            refaulted_pages: self.refaulted_pages as u64,
+            stored_pages: self.last.tiers.stored_bytes / page_bytes,
+            stalled: self.rates().pressure,
+        };
+        ((of_space(&members, demand).wanted_pages * PAGE_BYTES as f64) as u64).min(self.last.footprint_bytes())
+    }
+
+    /// What other sizes of DRAM would cost; `None` before pagers have recorded anything.
+    pub fn curve(&self) -> Option<Curve> {
+        let curves: Vec<(Curve, u64)> =
+            self.seen.values().filter_map(|seen| Some((seen.recent.curve()?, seen.pages))).collect();
+        let members: Vec<(&Curve, u64)> = curves.iter().map(|(curve, pages)| (curve, *pages)).collect();
+        Curve::of_space(&members)
     }
 
     /// What was seen last.
@@ -139,25 +201,31 @@ impl Observer {
         self.last.observation(&self.rates())
     }
 
-    /// Adds what each member has counted since the last look. A block that another took counts anew.
-    fn count(&mut self, space: &SpaceView) {
-        let mut seen = HashMap::with_capacity(self.seen.len());
+    /// Adds what each member has counted and sampled since the last look. A block that another took counts anew.
+    fn count(&mut self, space: &SpaceView, now_ns: u64, depth: Depth) {
+        let mut before = std::mem::take(&mut self.seen);
         for (at, member) in space.members() {
-            let who = get(member.pid()) ^ get(member.joined_ns()).rotate_left(20);
+            let who = (get(member.pid()), get(member.joined_ns()));
+            let mut seen =
+                before.remove(&at).filter(|seen| seen.who == who).unwrap_or_else(|| Seen { who, ..Seen::default() });
             let now = Counts::of(&member);
-            match self.seen.get(&at) {
-                Some((then_who, then)) if *then_who == who => self.totals.add_since(then, &now),
-                _ => self.totals.add_since(&Counts::default(), &now),
+            self.totals.add_since(&seen.counts, &now);
+            seen.counts = now;
+            seen.pages = get(member.resident_pages()) + get(member.unarmed_bytes()) / PAGE_BYTES as u64;
+            seen.averages.observe(member.sample().ended(), member.sample().present());
+            // A curve is of minutes, and its words are many.
+            if depth == Depth::Processes {
+                seen.recent.observe(&member.curve().read(), now_ns);
             }
-            seen.insert(at, (who, now));
+            self.seen.insert(at, seen);
         }
-        self.seen = seen;
     }
 
     fn read(&self, space: &SpaceView, at_ns: u64, overhead_bytes: u64) -> Look {
         let header = space.header();
         let live = || space.members().map(|(_, member)| member).filter(|m| get(m.state()) == member_state::LIVE);
         let staged_bytes = pages(live().map(|member| get(member.staged_pages())).sum());
+        let away_bytes = pages(live().map(|member| get(member.away_pages())).sum());
         let mut fault_ns = Box::new([0; HISTOGRAM_WORDS]);
         fault_ns.iter_mut().zip(&self.totals.fault_ns).for_each(|(to, from)| *to = *from);
         Look {
@@ -169,7 +237,7 @@ impl Observer {
                 ram_bytes: get(header.ram_bytes()),
                 tables_bytes: get(header.meta_bytes()),
                 log_bytes: pages(get(header.log_used_pages())),
-                stored_bytes: pages(get(header.stored_pages())),
+                stored_bytes: away_bytes.saturating_sub(staged_bytes),
             },
             members: live().count() as u64,
             hungry: live().any(|member| get(member.hungry()) != 0),
@@ -180,6 +248,7 @@ impl Observer {
             fault_ns,
             fault_ns_max: self.totals.fault_ns_max,
             overhead_bytes,
+            active_bytes: 0,
         }
     }
 }
@@ -203,8 +272,7 @@ impl Look {
         Observation {
             charged_bytes: self.charged_bytes,
             wanted_bytes: footprint_bytes.saturating_add(growth_bytes),
-            // Until pagers say what is in use, all that is in its place is.
-            active_bytes: self.tiers.dram_bytes,
+            active_bytes: self.active_bytes,
             overhead_bytes: self.overhead_bytes,
             faults_per_s: rates.faults_per_s,
             refaults_per_s: rates.refaults_per_s,
@@ -241,6 +309,11 @@ impl Rates {
             growth_bytes: now.footprint_bytes().saturating_sub(then.footprint_bytes()),
         }
     }
+}
+
+/// Pages that were brought back from stores.
+fn stored_loads(counters: &Counters) -> u64 {
+    counters.ram_loads.saturating_add(counters.log_loads).saturating_add(counters.filled_loads)
 }
 
 /// Time in faults between two histograms, in nanoseconds, known to within a fifth.

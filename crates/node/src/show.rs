@@ -162,6 +162,33 @@ impl Node {
         })
     }
 
+    /// What other sizes would cost a space; `None` before its pagers have recorded anything.
+    pub fn show_curve(&self, id: Identity) -> Option<wire::Curve> {
+        let (record, space) = self.space(id)?;
+        let present_bytes = space.observer.last().tiers.dram_bytes;
+        let page_bytes = memvisor_core::PAGE_BYTES as u64;
+        let refaults = space.observer.rates().refaults_per_s;
+        let curve = space.observer.curve()?.anchored(present_bytes / page_bytes, refaults);
+        let point = |eighths: u64| {
+            let dram_bytes = present_bytes / 8 * eighths;
+            let faults = curve.faults_at(dram_bytes / page_bytes);
+            wire::CurvePoint {
+                part: eighths as f64 / 8.0,
+                dram_bytes,
+                loads_per_s: faults.expected,
+                loads_per_s_low: faults.low,
+                loads_per_s_high: faults.high.is_finite().then_some(faults.high),
+            }
+        };
+        Some(wire::Curve {
+            name: record.name.clone(),
+            present_bytes,
+            resolved_bytes: curve.resolved_pages() * page_bytes,
+            first_touches_per_s: curve.first_touches(),
+            points: (2..=12).map(point).collect(),
+        })
+    }
+
     /// Why a space has its target; `None` before the first plan that knew it.
     pub fn show_explanation(&self, id: Identity) -> Option<wire::Explanation> {
         let (record, _) = self.space(id)?;

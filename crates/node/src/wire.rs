@@ -491,22 +491,34 @@ pub struct Sample {
     pub pressure: f64,
 }
 
-/// How many pages would be loaded from a store, each second, at each size.
+/// How many pages would be wanted back, each second, at other sizes.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Curve {
     /// Which space.
     pub name: String,
-    /// By rising size.
+    /// DRAM that holds its pages now.
+    pub present_bytes: u64,
+    /// Below this size only the least is known.
+    pub resolved_bytes: u64,
+    /// First touches, each second: no size spares them.
+    pub first_touches_per_s: f64,
+    /// By rising size, from a quarter of the present one to one and a half of it.
     pub points: Vec<CurvePoint>,
 }
 
 /// A point of a curve.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct CurvePoint {
+    /// The part of the present size.
+    pub part: f64,
     /// DRAM.
     pub dram_bytes: u64,
-    /// Pages that would be wanted back, each second.
+    /// Pages that would be wanted back, each second, most likely.
     pub loads_per_s: f64,
+    /// At least, 95 times in 100.
+    pub loads_per_s_low: f64,
+    /// At most; `null` where only the least is known.
+    pub loads_per_s_high: Option<f64>,
 }
 
 /// Which spaces shall bring all pages back to plain DRAM and let go.

@@ -142,7 +142,8 @@ fn an_explanation_has_sentences_with_numbers_and_names_the_others() {
     for space in &mut spaces {
         space.attach(&node, false);
         space.hold(450 * MIB);
-        space.header().stored_pages().store(600 * MIB / 4096, Ordering::Relaxed);
+        space.join();
+        space.store(600 * MIB);
     }
     until("not all fits", || node.host().price.is_some());
     let said: wire::Explanation = serde_json::from_str(&node.get("/v1/spaces/x/explain")).unwrap();
@@ -163,9 +164,10 @@ fn a_drain_that_does_not_fit_is_refused_with_numbers_and_one_that_does_is_asked_
     large.attach(&node, false);
     small.join();
     small.hold(100 * MIB);
-    small.header().stored_pages().store(50 * MIB / 4096, Ordering::Relaxed);
+    small.store(50 * MIB);
     large.hold(300 * MIB);
-    large.header().stored_pages().store(2048 * MIB / 4096, Ordering::Relaxed);
+    large.join();
+    large.store(2048 * MIB);
     node.plans_on();
     let (status, problem) = node.ask("POST", "/v1/drain", "").unwrap_err();
     assert_eq!(status, 409);

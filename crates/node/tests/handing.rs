@@ -3,7 +3,6 @@
 mod common;
 
 use common::{FakeSpace, MIB, NodeProcess, until};
-use std::sync::atomic::Ordering;
 
 #[test]
 fn the_process_of_a_node() {
@@ -16,6 +15,7 @@ fn the_sum_of_what_is_told_is_never_above_the_dram_while_demands_change() {
     let mut spaces: Vec<FakeSpace> = (0..6).map(|at| FakeSpace::new(&format!("s{at}"))).collect();
     for space in &mut spaces {
         space.attach(&node, false);
+        space.join();
     }
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     println!("seed {random}");
@@ -27,7 +27,7 @@ fn the_sum_of_what_is_told_is_never_above_the_dram_while_demands_change() {
             // A pager that follows: it holds what its program asks for as far as it is told.
             let asks = random % (400 * MIB);
             space.hold(asks.min(space.told_bytes()));
-            space.header().stored_pages().store((asks.saturating_sub(space.told_bytes())) / 4096, Ordering::Relaxed);
+            space.store(asks.saturating_sub(space.told_bytes()));
         }
         // Words are read one after the other while the node writes them: who is raised is raised after others were
         // lowered, so the sum is read in that order too, twice.

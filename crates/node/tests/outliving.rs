@@ -14,8 +14,9 @@ fn the_process_of_a_node() {
 fn after_a_kill_spaces_keep_name_number_intent_target_and_history() {
     let mut node = NodeProcess::start("1GiB", "");
     let mut spaces = [FakeSpace::new("a"), FakeSpace::new("a"), FakeSpace::new("b").reserve(100 * MIB)];
-    let before: Vec<(u64, String)> = spaces.iter_mut().map(|space| space.attach(&node, false)).collect();
+    // Before they attach: what grows is believed to grow on for a while.
     spaces.iter().for_each(|space| space.hold(200 * MIB));
+    let before: Vec<(u64, String)> = spaces.iter_mut().map(|space| space.attach(&node, false)).collect();
     node.ask("PATCH", "/v1/spaces/a-2", r#"{"shares": 3000}"#).unwrap();
     until("there is some history", || node.history("a-2").samples.len() >= 25);
     let target = |node: &NodeProcess, name: &str| node.space(name).target_bytes;

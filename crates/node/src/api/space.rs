@@ -106,8 +106,10 @@ pub async fn history(
     responses((status = 200, body = Curve), (status = 404, body = Problem))
 )]
 pub async fn curve(State(node): State<SharedNode>, Path(name): Path<String>) -> Result<Json<Curve>, Refused> {
-    find(&lock(&node), &name)?;
-    // Pagers do not sample reuse yet; the words for it will be in the header.
-    let error = format!("no curve is known of {name}: its pager does not sample how soon pages are used again");
-    Err(Refused::new(StatusCode::NOT_FOUND, error, "use a release whose pagers do"))
+    let node = lock(&node);
+    let id = find(&node, &name)?;
+    node.show_curve(id).map(Json).ok_or_else(|| {
+        let error = format!("no curve is known of {name} yet: its pager has not seen pages used again");
+        Refused::new(StatusCode::NOT_FOUND, error, "ask again in a minute; memory that fits is not watched")
+    })
 }

@@ -228,6 +228,11 @@ impl FakeSpace {
         self.header().charged_pages().store(bytes / 4096, Ordering::Relaxed);
     }
 
+    /// What of its memory is in a store from now on.
+    pub fn store(&self, bytes: u64) {
+        self.member().away_pages().store(bytes / 4096, Ordering::Relaxed);
+    }
+
     pub fn join(&self) {
         let member = self.member();
         member.pid().store(u64::from(std::process::id()), Ordering::Relaxed);
