@@ -22,8 +22,7 @@ pub fn table<const N: usize>(heads: [(&str, Side); N], rows: &[[String; N]]) -> 
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cells: [&str; N]| {
-        let padded: Vec<String> =
-            (0..N).map(|column| pad(cells[column], widths[column], heads[column].1)).collect();
+        let padded: Vec<String> = (0..N).map(|column| pad(cells[column], widths[column], heads[column].1)).collect();
         padded.join(GAP).trim_end().to_owned() + "\n"
     };
     let head = line(heads.map(|(name, _)| name));

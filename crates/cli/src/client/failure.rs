@@ -49,8 +49,11 @@ pub enum Trouble {
 impl Trouble {
     /// No space is called `name`; these are.
     pub fn unknown(name: &str, known: &[String]) -> Self {
-        let mut near: Vec<(f64, &String)> =
-            known.iter().map(|known| (likeness(name, known), known)).filter(|(like, _)| *like >= LIKENESS_MIN).collect();
+        let mut near: Vec<(f64, &String)> = known
+            .iter()
+            .map(|known| (likeness(name, known), known))
+            .filter(|(like, _)| *like >= LIKENESS_MIN)
+            .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
         let near = near.into_iter().take(NEAR_MAX).map(|(_, name)| name.clone()).collect();
         Trouble::Unknown { name: name.to_owned(), near, spaces: known.len() }

@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn sizes_end_in_the_same_column() {
-        let space = |name: &str, bytes| wire::Space { name: name.into(), charged_bytes: bytes, ..wire::Space::default() };
+        let space =
+            |name: &str, bytes| wire::Space { name: name.into(), charged_bytes: bytes, ..wire::Space::default() };
         let text = text(&[space("a", 3 << 29), space("longer-name", 17)]);
         let ends: Vec<usize> = text
             .lines()

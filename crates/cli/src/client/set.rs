@@ -167,13 +167,16 @@ mod tests {
     #[test]
     fn pairs_are_one_change() {
         let change = said("reservation 512M limit none shares 7 class latency").unwrap();
-        assert_eq!(change, Change {
-            dram: None,
-            reservation: Some(Amount::Bytes(512 << 20)),
-            limit: Some(Amount::Text("none".into())),
-            shares: Some(7),
-            class: Some(Class::Latency),
-        });
+        assert_eq!(
+            change,
+            Change {
+                dram: None,
+                reservation: Some(Amount::Bytes(512 << 20)),
+                limit: Some(Amount::Text("none".into())),
+                shares: Some(7),
+                class: Some(Class::Latency),
+            }
+        );
         assert_eq!(said("dram 1.5G").unwrap().dram, Some(Amount::Bytes(3 << 29)));
     }
 

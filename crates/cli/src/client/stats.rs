@@ -96,7 +96,10 @@ fn of_space(space: &wire::Space) -> String {
         ("command", clean(&space.command.join(" "))),
         (
             "processes",
-            format!("{} · program {} · kept by {} · user {}", space.members, space.program_pid, space.keeper_pid, space.uid),
+            format!(
+                "{} · program {} · kept by {} · user {}",
+                space.members, space.program_pid, space.keeper_pid, space.uid
+            ),
         ),
         (
             "intent",

@@ -126,9 +126,10 @@ mod tests {
     fn numbers_are_as_short_as_they_can_be_told() {
         let rates = [-1.0, 0.0, 0.44, 9.9, 9.97, 1234.5, 123_456.0, 7_890_000.0].map(rate);
         assert_eq!(rates, ["0", "0", "0.4", "9.9", "10", "1234", "123k", "7.9M"]);
-        assert_eq!([0, 1999, 119_000, 120_000, 7_200_000, 172_800_000].map(age), [
-            "0 s", "1 s", "119 s", "2 min", "2 h", "2 d"
-        ]);
+        assert_eq!(
+            [0, 1999, 119_000, 120_000, 7_200_000, 172_800_000].map(age),
+            ["0 s", "1 s", "119 s", "2 min", "2 h", "2 d"]
+        );
         assert_eq!(percent(0.0321), "3.2 %");
         assert_eq!([counted(1, "space"), counted(2, "space")], ["1 space", "2 spaces"]);
     }

@@ -45,7 +45,7 @@ where
     let top = picture.loads_max() * 1.05;
     let font = ("sans-serif", 16);
     let mut chart = ChartBuilder::on(area)
-        .caption(format!("{}: pages loaded each second, by DRAM", picture.name), font)
+        .caption(format!("{}: pages loaded each second, by DRAM (dashed: at least and at most)", picture.name), font)
         .margin(16)
         .x_label_area_size(40)
         .y_label_area_size(110)
@@ -59,6 +59,9 @@ where
         .y_label_formatter(&|loads| rate(*loads))
         .label_style(font)
         .draw()?;
+    for bound in [&picture.lows, &picture.highs] {
+        chart.draw_series(DashedLineSeries::new(bound.iter().copied(), 4, 6, CURVE.mix(0.6).stroke_width(1)))?;
+    }
     chart.draw_series(LineSeries::new(picture.points.iter().copied(), CURVE.stroke_width(3)))?;
     let target = picture.target_bytes as f64;
     chart.draw_series(LineSeries::new([(target, 0.0), (target, top)], TARGET.stroke_width(2)))?;

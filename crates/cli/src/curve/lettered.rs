@@ -3,7 +3,7 @@
 use font8x8::UnicodeFonts;
 use plotters::backend::BitMapBackend;
 use plotters_backend::text_anchor::{HPos, VPos};
-use plotters_backend::{BackendColor, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
+use plotters_backend::{BackendColor, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 use std::path::Path;
 
 /// Dots in a glyph of the font, across and down.

@@ -5,15 +5,23 @@ mod lettered;
 pub mod terminal;
 
 use crate::client::text::clean;
-use memvisor_node::wire;
+use memvisor_node::wire::{self, CurvePoint};
 
 /// A curve, and where on it the space is.
 #[derive(Debug)]
 pub struct Picture {
     /// The space, safe to print.
     pub name: String,
-    /// DRAM in bytes and loads each second, by rising DRAM.
+    /// DRAM in bytes and loads each second, most likely, by rising DRAM.
     pub points: Vec<(f64, f64)>,
+    /// The same, at least.
+    pub lows: Vec<(f64, f64)>,
+    /// The same, at most: only where that is known.
+    pub highs: Vec<(f64, f64)>,
+    /// Below this size only the least is known.
+    pub resolved_bytes: u64,
+    /// First touches each second: no size spares them.
+    pub first_touches_per_s: f64,
     /// DRAM that is granted, in bytes.
     pub target_bytes: u64,
     /// DRAM that is charged, in bytes.
@@ -22,14 +30,20 @@ pub struct Picture {
 
 impl Picture {
     /// The picture of `curve`, which is that of `space`.
-    pub fn of(curve: wire::Curve, space: &wire::Space) -> Self {
-        let mut points: Vec<(f64, f64)> =
-            curve.points.iter().map(|point| (point.dram_bytes as f64, point.loads_per_s.max(0.0))).collect();
+    pub fn of(mut curve: wire::Curve, space: &wire::Space) -> Self {
         // Drawn from left to right, whatever a node of another version does.
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        curve.points.sort_by_key(|point| point.dram_bytes);
+        let line = |loads: fn(&CurvePoint) -> Option<f64>| {
+            let points = curve.points.iter();
+            points.filter_map(|point| Some((point.dram_bytes as f64, loads(point)?.max(0.0)))).collect()
+        };
         Self {
             name: clean(&curve.name),
-            points,
+            points: line(|point| Some(point.loads_per_s)),
+            lows: line(|point| Some(point.loads_per_s_low)),
+            highs: line(|point| point.loads_per_s_high),
+            resolved_bytes: curve.resolved_bytes,
+            first_touches_per_s: curve.first_touches_per_s,
             target_bytes: space.target_bytes,
             charged_bytes: space.charged_bytes,
         }
@@ -43,7 +57,7 @@ impl Picture {
 
     /// The most loads a second in the picture: never none.
     pub fn loads_max(&self) -> f64 {
-        let most = self.points.iter().map(|point| point.1).fold(0.0, f64::max);
+        let most = self.points.iter().chain(&self.highs).map(|point| point.1).fold(0.0, f64::max);
         // A curve that is zero everywhere lies on the floor of a picture, not on its ceiling.
         if most > 0.0 { most } else { 1.0 }
     }
@@ -61,15 +75,26 @@ impl Picture {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use memvisor_node::wire::CurvePoint;
 
     /// A program with a working set of 512 MiB in 1 GiB.
     pub fn knee() -> Picture {
         let points = [(0, 9000.0), (256, 6000.0), (512, 500.0), (1024, 0.0)];
-        let points = points.map(|(mib, loads_per_s)| CurvePoint { dram_bytes: mib << 20, loads_per_s }).to_vec();
-        let space =
-            wire::Space { target_bytes: 384 << 20, charged_bytes: 380 << 20, ..wire::Space::default() };
-        Picture::of(wire::Curve { name: "redis".into(), points }, &space)
+        let point = |(mib, loads_per_s): (u64, f64)| CurvePoint {
+            part: mib as f64 / 512.0,
+            dram_bytes: mib << 20,
+            loads_per_s,
+            loads_per_s_low: loads_per_s * 0.9,
+            loads_per_s_high: (mib > 0).then_some(loads_per_s * 1.1),
+        };
+        let curve = wire::Curve {
+            name: "redis".into(),
+            present_bytes: 512 << 20,
+            resolved_bytes: 256 << 20,
+            first_touches_per_s: 12.0,
+            points: points.map(point).to_vec(),
+        };
+        let space = wire::Space { target_bytes: 384 << 20, charged_bytes: 380 << 20, ..wire::Space::default() };
+        Picture::of(curve, &space)
     }
 
     #[test]

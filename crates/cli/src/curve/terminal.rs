@@ -30,10 +30,12 @@ pub fn text(picture: &Picture, columns: u16) -> String {
     let (dram_max, loads_max) = (picture.dram_max(), picture.loads_max());
     let target = picture.target_bytes as f64;
     let line = [(target, 0.0), (target, loads_max)];
-    let datasets = vec![
-        Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line).data(&picture.points),
-        Dataset::default().marker(Marker::Dot).graph_type(GraphType::Line).data(&line),
-    ];
+    let lined = |data| Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line).data(data);
+    // What is certain is a line, what it may be at least and at most are dots.
+    let dotted = |data| Dataset::default().marker(Marker::Braille).graph_type(GraphType::Scatter).data(data);
+    let (lows, highs) = (dots(&picture.lows, dram_max, columns), dots(&picture.highs, dram_max, columns));
+    let target = Dataset::default().marker(Marker::Dot).graph_type(GraphType::Line).data(&line);
+    let datasets = vec![dotted(&lows), dotted(&highs), target, lined(&picture.points)];
     let size = |part: f64| Size((dram_max * part) as u64).to_string();
     Chart::new(datasets)
         .x_axis(Axis::default().bounds([0.0, dram_max]).labels(["0".into(), size(0.5), size(1.0)]))
@@ -42,10 +44,32 @@ pub fn text(picture: &Picture, columns: u16) -> String {
     format!("{}: pages loaded each second (up), by DRAM (right)\n{}{}", picture.name, lines(&buffer), place(picture))
 }
 
+/// Points along `line`, about one for each letter across.
+fn dots(line: &[(f64, f64)], dram_max: f64, columns: u16) -> Vec<(f64, f64)> {
+    let step = dram_max / f64::from(columns);
+    let between = |pair: &[(f64, f64)]| {
+        let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+        let count = (((x1 - x0) / step).ceil() as usize).clamp(1, columns.into());
+        (0..count)
+            .map(move |at| at as f64 / count as f64)
+            .map(move |part| (x0 + (x1 - x0) * part, y0 + (y1 - y0) * part))
+    };
+    line.windows(2).flat_map(between).collect()
+}
+
 fn place(picture: &Picture) -> String {
     let loads = picture.loads_at(picture.target_bytes);
     let loads = loads.map_or(String::new(), |loads| format!(": {} loads/s by the curve", rate(loads)));
-    format!("• target {}{loads} · charged {} now\n", Size(picture.target_bytes), Size(picture.charged_bytes))
+    let mut text =
+        format!("• target {}{loads} · charged {} now\n", Size(picture.target_bytes), Size(picture.charged_bytes));
+    if !picture.lows.is_empty() {
+        text += "dots: at least and at most, 95 times in 100";
+        if picture.resolved_bytes > 0 {
+            text += &format!("; below {} only the least is known", Size(picture.resolved_bytes));
+        }
+        text.push('\n');
+    }
+    text + &format!("{} first touches/s come at every size\n", rate(picture.first_touches_per_s))
 }
 
 /// The letters of a buffer, without blanks at the ends of lines.
@@ -80,11 +104,21 @@ mod tests {
     fn the_curve_falls_from_left_to_right_and_the_axes_say_how_much() {
         let text = text(&knee(), 80);
         let rows: Vec<&str> = text.lines().collect();
-        assert_eq!(rows.len(), usize::from(LINES) + 2);
-        let dots = |row: &str| row.chars().position(|letter| ('\u{2801}'..='\u{28ff}').contains(&letter));
-        let (top, bottom) = (dots(rows[1]).unwrap(), dots(rows[LINES as usize - 2]).unwrap());
+        assert_eq!(rows.len(), usize::from(LINES) + 4);
+        let braille = |row: &str| row.chars().position(|letter| ('\u{2801}'..='\u{28ff}').contains(&letter));
+        let (top, bottom) = (braille(rows[2]).unwrap(), braille(rows[LINES as usize - 2]).unwrap());
         assert!(top < bottom, "{text}");
-        for said in ["redis: ", "9000", "4500", "512 MiB", "1 GiB", "• target 384 MiB: 3250 loads/s", "charged 380 MiB"] {
+        for said in [
+            "redis: ",
+            "9000",
+            "4500",
+            "512 MiB",
+            "1 GiB",
+            "• target 384 MiB: 3250 loads/s",
+            "charged 380 MiB",
+            "below 256 MiB only the least",
+            "12 first touches/s",
+        ] {
             assert!(text.contains(said), "{said} is not in\n{text}");
         }
         assert!(rows.iter().all(|row| row.chars().count() <= 80), "{text}");

@@ -60,7 +60,11 @@ fn dram(host: &Host) -> Line<'static> {
     let parts = [
         Part { amount: host.charged_bytes, letter: "█", color: Color::Green },
         Part { amount: granted, letter: "▒", color: Color::Yellow },
-        Part { amount: host.dram_bytes.saturating_sub(host.charged_bytes + granted), letter: "·", color: Color::DarkGray },
+        Part {
+            amount: host.dram_bytes.saturating_sub(host.charged_bytes + granted),
+            letter: "·",
+            color: Color::DarkGray,
+        },
     ];
     let mut spans = vec![Span::raw("DRAM ")];
     spans.extend(bar(&parts, host.dram_bytes, BAR));

@@ -55,11 +55,14 @@ impl Layout {
         let mut shown = Vec::new();
         let wanted = [Part::Column(Column::Name), Part::Column(sort)].into_iter().chain(RANKS);
         for part in wanted {
-            let takes = least(part) + if shown.is_empty() { 0 } else { GAP };
-            if !shown.contains(&part) && takes <= left {
-                left -= takes;
-                shown.push(part);
+            if shown.contains(&part) {
+                continue;
             }
+            let takes = least(part) + if shown.is_empty() { 0 } else { GAP };
+            // What follows matters less: rather than that, what is there already grows.
+            let Some(rest) = left.checked_sub(takes) else { break };
+            left = rest;
+            shown.push(part);
         }
         let has = |part| shown.contains(&part);
         let mut layout = Self {

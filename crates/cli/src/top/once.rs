@@ -1,8 +1,8 @@
 //! One picture as text, for scripts and logs.
 
+use super::head;
 use super::state::State;
 use super::view;
-use super::head;
 use crate::client::text::print;
 use crate::curve::terminal::lines;
 use crate::exit::Outcome;

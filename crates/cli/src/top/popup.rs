@@ -6,6 +6,7 @@ use crate::client::text::clean;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::{Block, Clear, Paragraph, Widget, Wrap};
+use unicode_width::UnicodeWidthStr;
 
 const HELP: &str = "\
 q, Ctrl-C          quit
@@ -39,19 +40,19 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         }
     };
     let lines = Paragraph::new(text).wrap(Wrap { trim: false }).block(Block::bordered().title(format!(" {title} ")));
-    let place = middle(area, &lines);
+    let place = middle(area, &lines, title.width() + 2);
     Clear.render(place, buffer);
     lines.render(place, buffer);
 }
 
 /// The least that holds the text, in the middle; as much as there is when it does not fit.
-fn middle(area: Rect, lines: &Paragraph<'_>) -> Rect {
+fn middle(area: Rect, lines: &Paragraph<'_>, title: usize) -> Rect {
     /// Wider lines are tiring to read.
     const WIDTH_MAX: u16 = 100;
     /// The frame's.
     const FRAME: u16 = 2;
-    let width = lines.line_width().min(WIDTH_MAX.into()) as u16;
-    let width = (width.max(20) + FRAME).min(area.width);
+    let width = lines.line_width().max(title).min(WIDTH_MAX.into()) as u16;
+    let width = (width + FRAME).min(area.width);
     let height = lines.line_count(width.saturating_sub(FRAME)).min(u16::MAX.into()) as u16;
     let height = height.min(area.height);
     Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height }

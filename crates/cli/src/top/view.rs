@@ -13,14 +13,15 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let [above, table, below] = Layout::vertical(lines).areas(area);
     draw_head(state, above, buffer);
     rows::draw(state, table, buffer);
-    buffer.set_line(below.x, below.y, &foot(state), below.width);
+    for place in below.rows() {
+        buffer.set_line(place.x, place.y, &foot(state), place.width);
+    }
     popup::draw(state, area, buffer);
 }
 
 /// Draws head and table: what a text for scripts has.
 pub fn draw_text(state: &State, area: Rect, buffer: &mut Buffer) {
-    let [above, table] =
-        Layout::vertical([Constraint::Length(head::LINES), Constraint::Min(1)]).areas(area);
+    let [above, table] = Layout::vertical([Constraint::Length(head::LINES), Constraint::Min(1)]).areas(area);
     draw_head(state, above, buffer);
     rows::draw(state, table, buffer);
 }
@@ -135,7 +136,10 @@ mod tests {
     fn a_node_that_is_gone_is_said_above_what_it_said_last() {
         let mut state = state();
         state.update(Event::Looked(Err("there is no node at /run/memvisor/node.sock".into())));
-        says(&screen(&state, 100, 10), &["NODE GONE: there is no node at /run/memvisor/node.sock (asked 1 time", "redis"]);
+        says(
+            &screen(&state, 100, 10),
+            &["NODE GONE: there is no node at /run/memvisor/node.sock (asked 1 time", "redis"],
+        );
         state.update(Event::Looked(Ok(Box::new(look()))));
         assert!(!screen(&state, 100, 10).contains("GONE"));
     }
@@ -144,7 +148,10 @@ mod tests {
     fn help_names_every_key() {
         let mut state = state();
         press(&mut state, "h");
-        says(&screen(&state, 100, 30), &["keys", "q, Ctrl-C", "/   ", "turn the order", "explain the selected", "░ in a file"]);
+        says(
+            &screen(&state, 100, 30),
+            &["keys", "q, Ctrl-C", "/   ", "turn the order", "explain the selected", "░ in a file"],
+        );
     }
 
     #[test]
