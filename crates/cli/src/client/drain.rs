@@ -167,7 +167,7 @@ impl Progress {
         }
         let done = self.spaces - self.left.len();
         let back = self.most_bytes.saturating_sub(self.bytes());
-        let percent = if self.most_bytes == 0 { 100 } else { back * 100 / self.most_bytes };
+        let percent = (back * 100).checked_div(self.most_bytes).unwrap_or(100);
         format!(
             "{done} of {} · {} of {} are back ({percent} %) · Ctrl-C stops waiting, not the drain",
             counted(self.spaces as u64, "space"),

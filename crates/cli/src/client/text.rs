@@ -31,7 +31,7 @@ pub fn print(text: &str) -> Outcome {
 /// Prints an answer as JSON.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Outcome {
     print(&format!("{value:#}\n"))
 }

@@ -63,7 +63,7 @@ fn place(picture: &Picture) -> String {
     let mut text =
         format!("• target {}{loads} · charged {} now\n", Size(picture.target_bytes), Size(picture.charged_bytes));
     if !picture.lows.is_empty() {
-        text += "dots: at least and at most, 95 times in 100";
+        text += "dots: at least, at most (95 times in 100)";
         if picture.resolved_bytes > 0 {
             text += &format!("; below {} only the least is known", Size(picture.resolved_bytes));
         }

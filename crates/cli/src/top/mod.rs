@@ -58,7 +58,8 @@ impl Failure for NoTerminal {
 /// # Errors
 /// When no node answers at first, and when there is no terminal although one is needed.
 pub fn top(args: &TopArgs) -> Outcome {
-    if !args.once && !(stdin().is_terminal() && stdout().is_terminal()) {
+    let has_terminal = stdin().is_terminal() && stdout().is_terminal();
+    if !args.once && !has_terminal {
         return Err(NoTerminal.into());
     }
     let node = Node::meant(&args.node)?;

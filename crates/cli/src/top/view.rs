@@ -215,9 +215,33 @@ mod tests {
     }
 
     const NARROW: &str = "
+state soft · overcommitted ×1.32 · tax 0.75 · pr
+DRAM █████████▒▒▒▒▒▒▒▒▒······ 6 GiB charged · 12
+sorted by charged ▼
+NAME            TARGET  CHARGED▼ MEMORY
+web           4.02 GiB     4 GiB █████▓▓▒▒▒░░░░░
+batch-job     2.02 GiB     2 GiB █████▓▓▒▒▒░░░░░
+redis         1.02 GiB     1 GiB █████▓▓▒▒▒░░░░░
+q quit  / filter  < > column  r reverse  e expla
 ";
     const COMMON: &str = "
+state soft · overcommitted ×1.32 · tax 0.75 · pressure 0.0 % some, 0.0 % full ·
+DRAM █████████▒▒▒▒▒▒▒▒▒······ 6 GiB charged · 12 GiB of 16 GiB handed out · 4 Gi
+sorted by charged ▼
+NAME            TARGET  CHARGED▼    WANTED  FAULTS/s STATE    MEMORY
+web           4.02 GiB     4 GiB     8 GiB        10 running  ███████▓▒▒▒░░░░░░░
+batch-job     2.02 GiB     2 GiB     4 GiB         0 running  ███████▓▒▒▒░░░░░░░
+redis         1.02 GiB     1 GiB     2 GiB      2500 running  ███████▓▒▒▒░░░░░░░
+q quit  / filter  < > column  r reverse  e explain  h help
 ";
     const WIDE: &str = "
+state soft · overcommitted ×1.32 · tax 0.75 · pressure 0.0 % some, 0.0 % full · 3 spaces · memvisor 0.1.0
+DRAM █████████▒▒▒▒▒▒▒▒▒······ 6 GiB charged · 12 GiB of 16 GiB handed out · 4 GiB free
+sorted by charged ▼
+NAME         CLASS     SHARES  RESERVED     LIMIT    TARGET  CHARGED▼    WANTED    ACTIVE  FAULTS/s STATE    MEMORY                                                 FAULTS
+web          standard    1000   256 MiB         -  4.02 GiB     4 GiB     8 GiB     2 GiB        10 running  ███████████████▓▓▓▒▒▒▒▒▒▒░░░░░░░░░░░░░░░                 ████
+batch-job    standard    1000   256 MiB         -  2.02 GiB     2 GiB     4 GiB     1 GiB         0 running  ███████████████▓▓▓▒▒▒▒▒▒▒░░░░░░░░░░░░░░░
+redis        standard    1000   256 MiB         -  1.02 GiB     1 GiB     2 GiB   512 MiB      4000 running  ███████████████▓▓▓▒▒▒▒▒▒▒░░░░░░░░░░░░░░░                 ▅▁▄█
+q quit  / filter  < > column  r reverse  e explain  h help
 ";
 }
