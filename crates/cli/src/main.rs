@@ -22,12 +22,12 @@ mod findings;
 mod host;
 mod keeping;
 mod manual;
+mod node;
 mod preload;
 mod program;
 mod report;
 mod run;
 mod sample;
-mod size;
 mod space;
 mod status;
 mod store_bench;
@@ -39,6 +39,7 @@ mod watch;
 use args::{Cli, Command};
 use clap::Parser;
 use exit::{Exit, Outcome};
+use memvisor_proto::size;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -55,6 +56,8 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Node(args) => node::node(&args),
+        Command::Reload(args) => node::reload(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::man(&directory),

@@ -8,7 +8,9 @@
 #[cfg(feature = "attach")]
 pub mod attach;
 pub mod histogram;
+pub mod rules;
 pub mod segment;
+pub mod size;
 pub mod space;
 
 pub use histogram::Histogram;
