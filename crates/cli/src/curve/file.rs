@@ -8,6 +8,8 @@ use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;
 
+const MIB: f64 = 1_048_576.0;
+const GIB: f64 = 1024.0 * MIB;
 const SIZE: (u32, u32) = (1200, 700);
 /// Blue and vermilion, which people with any colour vision can tell apart (Okabe and Ito).
 const CURVE: RGBColor = RGBColor(0, 114, 178);
@@ -43,29 +45,34 @@ where
 {
     area.fill(&WHITE)?;
     let top = picture.loads_max() * 1.05;
+    // Marks of the axis are round numbers of this unit.
+    let unit = if picture.dram_max() < 4.0 * GIB { MIB } else { GIB };
+    let in_unit = |line: &[(f64, f64)]| -> Vec<(f64, f64)> { line.iter().map(|(x, y)| (x / unit, *y)).collect() };
     let font = ("sans-serif", 16);
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{}: pages loaded each second, by DRAM (dashed: at least and at most)", picture.name), font)
         .margin(16)
+        // Half of the last mark of the axis.
+        .margin_right(72)
         .x_label_area_size(40)
         .y_label_area_size(110)
-        .build_cartesian_2d(0.0..picture.dram_max() * 1.02, 0.0..top)?;
+        .build_cartesian_2d(0.0..picture.dram_max() / unit * 1.02, 0.0..top)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .x_labels(6)
         .y_labels(8)
-        .x_label_formatter(&|bytes| Size(*bytes as u64).to_string())
+        .x_label_formatter(&|units| Size((*units * unit) as u64).to_string())
         .y_label_formatter(&|loads| rate(*loads))
         .label_style(font)
         .draw()?;
     for bound in [&picture.lows, &picture.highs] {
-        chart.draw_series(DashedLineSeries::new(bound.iter().copied(), 4, 6, CURVE.mix(0.6).stroke_width(1)))?;
+        chart.draw_series(DashedLineSeries::new(in_unit(bound), 4, 6, CURVE.mix(0.6).stroke_width(1)))?;
     }
-    chart.draw_series(LineSeries::new(picture.points.iter().copied(), CURVE.stroke_width(3)))?;
-    let target = picture.target_bytes as f64;
+    chart.draw_series(LineSeries::new(in_unit(&picture.points), CURVE.stroke_width(3)))?;
+    let target = picture.target_bytes as f64 / unit;
     chart.draw_series(LineSeries::new([(target, 0.0), (target, top)], TARGET.stroke_width(2)))?;
-    let label = format!("target {}", Size(picture.target_bytes));
+    let label = format!(" target {}", Size(picture.target_bytes));
     chart.draw_series([Text::new(label, (target, top * 0.98), font.into_font().color(&TARGET))])?;
     area.present()?;
     Ok(())

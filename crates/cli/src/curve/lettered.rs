@@ -31,9 +31,9 @@ impl<'a> Lettered<'a> {
         for (row, dots) in glyph(letter).into_iter().enumerate() {
             for bit in (0..GLYPH).filter(|bit| dots >> bit & 1 == 1) {
                 let corner = (at.0 + bit * SCALE, at.1 + row as i32 * SCALE);
-                // A rectangle of plotters has both its corners in it.
-                let opposite = (corner.0 + SCALE - 1, corner.1 + SCALE - 1);
-                self.0.draw_rect(corner, opposite, &color, true)?;
+                for dot in 0..SCALE * SCALE {
+                    self.0.draw_pixel((corner.0 + dot % SCALE, corner.1 + dot / SCALE), color)?;
+                }
             }
         }
         Ok(())
