@@ -152,8 +152,7 @@ pub struct Store {
     pub path: String,
     /// What it can hold.
     pub capacity_bytes: u64,
-    /// What files of attached spaces hold there and elsewhere is told by each space; this is what the file system there
-    /// has left, `null` when it does not say.
+    /// What is left there; `null` as long as nobody measures it: to ask a file system may take as long as it likes.
     pub free_bytes: Option<u64>,
 }
 
