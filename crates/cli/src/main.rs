@@ -27,7 +27,6 @@ mod program;
 mod report;
 mod run;
 mod sample;
-mod size;
 mod space;
 mod status;
 mod store_bench;
@@ -39,6 +38,7 @@ mod watch;
 use args::{Cli, Command};
 use clap::Parser;
 use exit::{Exit, Outcome};
+use memvisor_proto::size;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -9,6 +9,7 @@
 pub mod attach;
 pub mod histogram;
 pub mod segment;
+pub mod size;
 pub mod space;
 
 pub use histogram::Histogram;

@@ -70,6 +70,26 @@ impl SharedFile {
         Ok(SharedMap { base, len })
     }
 
+    /// Maps the first `len` bytes as [`SharedFile::map`] does, until the view is dropped: for who looks at files of others,
+    /// whose memory would otherwise live as long as he.
+    ///
+    /// # Errors
+    /// `EINVAL` when the file is shorter, or not sealed against shrinking: its end may then become a SIGBUS at any time.
+    pub fn view(&self, len: usize) -> Result<SharedView> {
+        if !self.is_sealed_against_shrinking() {
+            return Err(errno::EINVAL);
+        }
+        self.map(len).map(|map| SharedView { map })
+    }
+
+    /// Whether nobody can make the file shorter.
+    pub fn is_sealed_against_shrinking(&self) -> bool {
+        const F_GET_SEALS: usize = 1034;
+        // SAFETY: reads a property of a file that is ours to read. Files that cannot be sealed give an error.
+        let seals = unsafe { call::syscall3(nr::__NR_fcntl, self.fd() as usize, F_GET_SEALS, 0) };
+        seals.is_ok_and(|seals| seals & F_SEAL_SHRINK != 0)
+    }
+
     /// Gives the memory of a range back; it reads as zeros after.
     pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
         self.fd.fallocate(file::FALLOC_PUNCH_HOLE | file::FALLOC_KEEP_SIZE, offset, len)
@@ -87,11 +107,36 @@ fn memfd(name: &CStr, flags: usize) -> Result<Fd> {
     Ok(Fd::from_raw(raw as i32))
 }
 
+const F_SEAL_SHRINK: usize = 2;
+
 fn seal_against_shrinking(fd: &Fd) -> Result<()> {
     const F_ADD_SEALS: usize = 1033;
-    const F_SEAL_SHRINK: usize = 2;
     // SAFETY: a seal forbids, and touches no memory.
     unsafe { call::syscall3(nr::__NR_fcntl, fd.raw() as usize, F_ADD_SEALS, F_SEAL_SHRINK) }.map(drop)
+}
+
+/// A mapping of a [`SharedFile`] that lives as long as this value.
+#[derive(Debug)]
+pub struct SharedView {
+    map: SharedMap,
+}
+
+impl SharedView {
+    /// `count` words from `byte_offset`.
+    ///
+    /// # Panics
+    /// When they are not all inside the view, or the offset is not a multiple of 8.
+    #[inline]
+    pub fn words(&self, byte_offset: usize, count: usize) -> &[AtomicU64] {
+        self.map.words(byte_offset, count)
+    }
+}
+
+impl Drop for SharedView {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, it is never handed out, and words borrow this value.
+        let _ = unsafe { memory::unmap(self.map.base, self.map.len) };
+    }
 }
 
 /// A mapping of a [`SharedFile`] that lives until the process ends: it is never unmapped, which is what lets its
@@ -152,5 +197,31 @@ impl SharedMap {
     pub fn set_dontdump(&self) -> Result<()> {
         // SAFETY: the range is ours and its contents stay.
         unsafe { memory::advise(self.base, self.len, MADV_DONTDUMP) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::Ordering;
+
+    #[test]
+    fn a_view_sees_what_others_write_and_is_gone_when_dropped() {
+        let file = SharedFile::create(c"view", 8192).unwrap();
+        let (map, view) = (file.map(8192).unwrap(), file.view(8192).unwrap());
+        map.words(4096, 1)[0].store(7, Ordering::Relaxed);
+        assert_eq!(view.words(4096, 1)[0].load(Ordering::Relaxed), 7);
+        let at = view.map.base;
+        drop(view);
+        let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(!mapped.lines().any(|line| line.starts_with(&format!("{at:x}-"))));
+    }
+
+    #[test]
+    fn a_file_that_may_shrink_or_is_too_short_is_not_viewed() {
+        let open = SharedFile { fd: memfd(c"open", MFD_CLOEXEC | MFD_ALLOW_SEALING).unwrap() };
+        open.fd.truncate(8192).unwrap();
+        assert_eq!(open.view(4096).unwrap_err(), errno::EINVAL);
+        assert_eq!(SharedFile::create(c"short", 4096).unwrap().view(8192).unwrap_err(), errno::EINVAL);
     }
 }

@@ -1,4 +1,4 @@
-//! Amounts of memory as people write them, and as people read them.
+//! Amounts of memory as people write them in arguments and in files, and as people read them.
 //!
 //! `512M`, `2GiB`, `1.5G` and `4096` are sizes. `K`, `M`, `G`, `T` and `KiB` … `TiB` are powers of 1024, as for memory;
 //! `KB` … `TB` are powers of 1000, as for disks; a number alone is bytes.
