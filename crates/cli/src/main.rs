@@ -3,7 +3,7 @@
 //! ```text
 //!  args ──▶ program, preload, budget, store_file   what was asked for, checked
 //!            └─▶ space ──▶ supervise ──▶ sample ──▶ report, status    what happens
-//!  doctor, bench, manual                                              what else can be asked
+//!  doctor, bench, sim, manual                                         what else can be asked
 //!  exit                                            how it all ends
 //! ```
 //!
@@ -27,6 +27,7 @@ mod program;
 mod report;
 mod run;
 mod sample;
+mod sim;
 mod space;
 mod status;
 mod store_bench;
@@ -56,6 +57,7 @@ fn execute(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Sim(args) => sim::sim(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::man(&directory),
         Command::Bench(args) => bench::bench(&args),

@@ -26,8 +26,8 @@ pub enum Expectation {
         figure: Figure,
         /// Where and when.
         of: Mean,
-        /// Divided by that of this.
-        over: Option<Mean>,
+        /// Divided by this.
+        over: Option<(Figure, Mean)>,
         /// The bounds.
         bounds: Bounds,
     },
@@ -132,27 +132,22 @@ fn judge_figure(
     series: &Series,
     figure: Figure,
     of: &Mean,
-    over: &Option<Mean>,
+    over: &Option<(Figure, Mean)>,
     bounds: &Bounds,
 ) -> Finding {
-    let mean = |mean: &Mean| {
-        series.mean(mean, |sums| sums.of(figure)).map(|value| match figure {
-            Figure::Throughput | Figure::Error => value,
-            Figure::Target | Figure::Charged | Figure::Wanted | Figure::Active => match over {
-                Some(_) => value,
-                None => value / scenario.dram_bytes as f64,
-            },
-        })
+    let mean = |figure: Figure, mean: &Mean| series.mean(mean, |sums| sums.of(figure));
+    let divisor = match (over, figure) {
+        (Some((figure, over)), _) => mean(*figure, over),
+        (None, Figure::Throughput | Figure::Error) => Some(1.0),
+        (None, Figure::Target | Figure::Charged | Figure::Wanted | Figure::Active) => Some(scenario.dram_bytes as f64),
     };
-    let value = match over {
-        Some(over) => mean(of).zip(mean(over)).filter(|(_, over)| *over > 0.0).map(|(of, over)| of / over),
-        None => mean(of),
-    };
+    let value = mean(figure, of).zip(divisor.filter(|divisor| *divisor > 0.0)).map(|(of, divisor)| of / divisor);
     let holds = value.is_some_and(|value| {
         bounds.at_least.is_none_or(|least| value >= least) && bounds.at_most.is_none_or(|most| value <= most)
     });
     let said = value.map_or_else(|| "nothing".to_owned(), |value| format!("{value:.3}"));
-    let over = over.map_or_else(String::new, |over| format!(" over that of {}", over.told(scenario)));
+    let over =
+        over.map_or_else(String::new, |(figure, over)| format!(" over {} of {}", figure.told(), over.told(scenario)));
     let text = format!("{} of {}{over}: {said}, {}", figure.told(), of.told(scenario), bounds.told());
     Finding { holds, figure: value, text }
 }

@@ -21,7 +21,8 @@ pub struct Entry {
 }
 
 /// Why a line of a record does not hold.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mismatch {
     /// It cannot be read.
     Unreadable {

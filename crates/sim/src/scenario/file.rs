@@ -161,6 +161,7 @@ struct ExpectTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OverTable {
+    figure: Option<Figure>,
     of: String,
     from: Option<Time>,
     to: Option<Time>,
@@ -430,7 +431,8 @@ fn expectation(table: Spanned<ExpectTable>, groups: &[Group], length_ns: u64) ->
     let plain = table.of.is_none() && table.from.is_none() && table.to.is_none() && table.over.is_none() && !bounded;
     match (table.figure, table.of, table.always, table.follows, table.within) {
         (Some(figure), Some(of), None, None, None) if bounded => {
-            let over = table.over.map(|over| mean(&over.of, over.from, over.to)).transpose()?;
+            let over = |over: OverTable| Ok((over.figure.unwrap_or(figure), mean(&over.of, over.from, over.to)?));
+            let over = table.over.map(over).transpose()?;
             Ok(Expectation::Figure { figure, of: mean(&of, table.from, table.to)?, over, bounds })
         }
         (None, None, Some(always), None, None) if plain => Ok(Expectation::Always(always)),

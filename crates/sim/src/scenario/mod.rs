@@ -49,7 +49,7 @@
 //! of = "web"
 //! from = "4m"                 # [0s]
 //! to = "5m"                   # [the end]
-//! over = { of = "web", from = "8m" }   # the ratio with another mean [none]
+//! over = { of = "web", from = "8m" }   # the ratio with another mean [none], of another `figure` if it names one
 //! at_least = 1.3              # and at_most
 //!
 //! [[expect]]

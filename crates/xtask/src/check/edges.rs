@@ -31,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "memvisor-node",
             "memvisor-blade",
             "memvisor-cluster",
+            "memvisor-sim",
         ],
     ),
     ("memvisor-sim", &["memvisor-core", "memvisor-policy", "memvisor-proto"]),
