@@ -53,7 +53,9 @@ impl Failure for SimFailure {
             Self::Refused(..) => {
                 Some("mend that line; crates/sim/src/scenario/mod.rs tells all that can be written".into())
             }
-            Self::Plot(..) => Some("name a file that ends in .png or .svg, in a directory that you may write to".into()),
+            Self::Plot(..) => {
+                Some("name a file that ends in .png or .svg, in a directory that you may write to".into())
+            }
         }
     }
 
@@ -122,12 +124,8 @@ impl Bench {
         let (made, next) = plan(situation, settings, memory);
         self.took.push(begun.elapsed());
         if let Some((_, file)) = self.record.as_mut().filter(|_| self.failed.is_none()) {
-            let entry = Entry {
-                situation: situation.clone(),
-                settings: *settings,
-                memory: memory.clone(),
-                plan: made.clone(),
-            };
+            let entry =
+                Entry { situation: situation.clone(), settings: *settings, memory: memory.clone(), plan: made.clone() };
             let written = serde_json::to_writer(&mut *file, &entry).map_err(io::Error::from);
             self.failed = written.and_then(|()| file.write_all(b"\n")).err();
         }

@@ -158,10 +158,11 @@ fn judge_follows(group: &Group, at: usize, within_ns: u64, series: &Series) -> F
     let is_missed = |chase: &&Chase| chase.took_ns.is_none() && chase.watched_ns > within_ns;
     let (count, missed) = (chases.clone().count(), chases.clone().filter(is_missed).count());
     let longest_ns = chases.filter_map(|chase| chase.took_ns).max();
-    let longest = longest_ns.map_or_else(|| "never".to_owned(), told);
+    let longest =
+        longest_ns.map_or_else(|| "none in the end".to_owned(), |ns| format!("the slowest after {}", told(ns)));
     let holds = missed == 0 && longest_ns.is_some_and(|ns| ns <= within_ns);
     let text = format!(
-        "DRAM of {} follows {count} changes: after at most {longest}, {missed} of them not at all; at most {} wanted",
+        "DRAM of {} follows {count} changes: {longest}, {missed} not at all; at most {} wanted",
         group.name,
         told(within_ns)
     );

@@ -77,6 +77,8 @@ fn a_bad_file_is_refused_with_its_line_and_reason() {
 
 #[test]
 fn a_file_without_expectations_is_refused() {
-    let refusal = refusal("[[expect]]\nfigure = \"target\"\nof = \"a\"\nat_least = 0.1\n", "expect = []");
-    assert!(refusal.contains("a scenario expects something"), "{refusal}");
+    let section = "[[expect]]\nfigure = \"target\"\nof = \"a\"\nat_least = 0.1\n";
+    assert!(refusal(section, "").contains("missing field `expect`"));
+    let empty = format!("expect = []\n{}", GOOD.replacen(section, "", 1));
+    assert_eq!(Scenario::parse(&empty).unwrap_err().to_string(), "line 1: a scenario expects something: [[expect]]");
 }

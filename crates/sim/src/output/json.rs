@@ -35,8 +35,7 @@ struct Change<'a> {
 /// Never: everything in a series is a number or a name.
 pub fn json(scenario: &Scenario, series: &Series, findings: &[Finding]) -> String {
     let name = |group: usize| scenario.groups[group].name.as_str();
-    let change =
-        |chase: &Chase| Change { group: name(chase.group), at_ns: chase.at_ns, followed_ns: chase.took_ns };
+    let change = |chase: &Chase| Change { group: name(chase.group), at_ns: chase.at_ns, followed_ns: chase.took_ns };
     let told = Told {
         title: &scenario.title,
         seed: scenario.seed,

@@ -169,8 +169,8 @@ struct OverTable {
 
 /// The scenario that `text` is, or why it is none.
 pub(super) fn parse(text: &str) -> Result<Scenario, Refusal> {
-    let file: Result<File, Wrong> =
-        toml::from_str(text).map_err(|error| (error.message().trim().replace('\n', ", "), error.span().unwrap_or(0..0)));
+    let file: Result<File, Wrong> = toml::from_str(text)
+        .map_err(|error| (error.message().trim().replace('\n', ", "), error.span().unwrap_or(0..0)));
     file.and_then(File::mean).map_err(|(reason, span)| {
         let before = text.get(..span.start.min(text.len())).unwrap_or(text);
         Refusal { line: before.matches('\n').count() + 1, reason }
@@ -283,12 +283,7 @@ fn group(table: Spanned<GroupTable>) -> Result<Group, Wrong> {
         Some(spread) => within(*spread.get_ref(), 0.0, 1.0, "as a spread", spread.span())?,
         None => 0.0,
     };
-    let set = SetTable {
-        reservation: table.reservation,
-        limit: table.limit,
-        shares: table.shares,
-        class: table.class,
-    };
+    let set = SetTable { reservation: table.reservation, limit: table.limit, shares: table.shares, class: table.class };
     let phases: Vec<Vec<Phase>> =
         table.phase.into_iter().map(|phase| phases(phase, footprint_bytes)).collect::<Result<_, Wrong>>()?;
     let phases = phases.concat();

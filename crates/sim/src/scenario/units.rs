@@ -67,13 +67,10 @@ mod tests {
 
     #[test]
     fn times_are_read_as_people_write_them_and_nothing_else_is() {
-        assert_eq!(["8us", "500ms", "30s", "2m", "1h"].map(time_ns), [
-            Some(8_000),
-            Some(500_000_000),
-            Some(30_000_000_000),
-            Some(120_000_000_000),
-            Some(3_600_000_000_000)
-        ]);
+        assert_eq!(
+            ["8us", "500ms", "30s", "2m", "1h"].map(time_ns),
+            [Some(8_000), Some(500_000_000), Some(30_000_000_000), Some(120_000_000_000), Some(3_600_000_000_000)]
+        );
         assert_eq!(["", "5", "s", "-1s", "1.5s", "3 days", "99999999999999999999s"].map(time_ns), [None; 7]);
     }
 

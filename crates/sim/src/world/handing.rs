@@ -25,7 +25,11 @@ pub fn hand_out(claims: &[Claim], supply_bytes: u64) -> Vec<u64> {
     let ways: Vec<u64> = lowered.iter().zip(&wishes).map(|(told, wish)| wish.saturating_sub(*told)).collect();
     let all = ways.iter().sum::<u64>().max(1);
     let given = free.min(all);
-    lowered.iter().zip(ways).map(|(told, way)| told + (u128::from(way) * u128::from(given) / u128::from(all)) as u64).collect()
+    lowered
+        .iter()
+        .zip(ways)
+        .map(|(told, way)| told + (u128::from(way) * u128::from(given) / u128::from(all)) as u64)
+        .collect()
 }
 
 /// Budgets if they fit, else targets.

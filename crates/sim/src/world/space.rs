@@ -83,7 +83,14 @@ pub struct Moment<'a> {
 
 impl Space {
     /// A space that starts now, the `nth` of its group.
-    pub fn new(id: SpaceId, (place, group): (usize, &Group), nth: u32, now_ns: u64, first_bytes: u64, seed: u64) -> Self {
+    pub fn new(
+        id: SpaceId,
+        (place, group): (usize, &Group),
+        nth: u32,
+        now_ns: u64,
+        first_bytes: u64,
+        seed: u64,
+    ) -> Self {
         let mut random = Random(seed);
         let scale = 1.0 + group.spread * (2.0 * random.unit() - 1.0);
         let mut space = Self {
