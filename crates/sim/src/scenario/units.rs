@@ -55,8 +55,8 @@ fn time_ns(text: &str) -> Option<u64> {
 /// A time as people read it.
 pub(crate) fn told(ns: u64) -> String {
     match ns {
-        _ if ns % 1_000_000_000 == 0 => format!("{} s", ns / 1_000_000_000),
-        _ if ns % 1_000_000 == 0 => format!("{} ms", ns / 1_000_000),
+        _ if ns.is_multiple_of(1_000_000_000) => format!("{} s", ns / 1_000_000_000),
+        _ if ns.is_multiple_of(1_000_000) => format!("{} ms", ns / 1_000_000),
         _ => format!("{} us", ns / 1_000),
     }
 }

@@ -19,7 +19,7 @@ use handing::{Claim, hand_out};
 use memvisor_policy::{Host, Memory, Plan, Settings, Situation, SpaceId, State};
 use space::{Moment, Space};
 
-/// A policy: [`memvisor_policy::plan`], or one to set beside it.
+/// A policy: [`memvisor_policy::plan()`], or one to set beside it.
 pub type Planner<'a> = dyn FnMut(&Situation, &Settings, &Memory) -> (Plan, Memory) + 'a;
 
 struct World<'a> {
