@@ -211,7 +211,9 @@ impl Running {
         must(paged || !self.promises.pages || !status.success(), || {
             "nothing was evicted: this run shows nothing".into()
         })?;
-        must(charged <= self.promises.dram_bytes / 50 * 51, || {
+        // The report sums what it read one after the other while pages moved; the sampler looks again at a program that it
+        // stopped, and holds it to 2 %.
+        must(charged <= self.promises.dram_bytes / 10 * 11, || {
             format!("the report says that {} KiB of {} were charged", charged >> 10, self.promises.dram_bytes >> 10)
         })?;
         must(finished.seen.own_bytes_max <= own, || {

@@ -19,6 +19,10 @@ pub struct Cli {
 pub enum Command {
     /// Run a program, and everything it starts, within a budget of DRAM
     Run(Box<RunArgs>),
+    /// Divide this machine's DRAM among the programs that run under memvisor
+    Node(NodeArgs),
+    /// Let the node read its configuration again
+    Reload(ReloadArgs),
     /// Say what this kernel and machine allow, and what memvisor will therefore do
     Doctor(DoctorArgs),
     /// Measure this machine: how fast pages are saved and loaded, and what a fault costs
@@ -143,6 +147,91 @@ pub enum Inject {
     Stall,
     /// The stores hold next to nothing.
     Full,
+}
+
+const NODE_AFTER_HELP: &str = "\
+A configuration, in full:
+  dram = \"75%\"                    # what is handed out: a size, or a part of the machine's DRAM
+  period = \"1s\"                   # between plans
+  directory = \"/run/memvisor\"     # attach.sock, node.sock, rules
+  state = \"/var/lib/memvisor\"     # names, numbers, history
+  record = \"/var/log/memvisor/plans.jsonl\"
+  tax = 0.75                       # what idle memory costs its owner, 0 to 0.99
+
+  [thresholds]                     # free DRAM at which states begin, as parts
+  high = 0.06
+  soft = 0.04
+  hard = 0.02
+  low = 0.01
+
+  [calm]                           # how fast the plan follows
+  dead_band = 0.01
+  fall = \"30s\"
+  shrink = \"256M\"                  # a second
+  hysteresis = 0.0025
+  stalled = 0.1
+
+  [classes.batch]                  # also standard, latency: what a space has when nobody says
+  shares = 250
+
+  [[store]]
+  name = \"nvme\"
+  path = \"/var/lib/memvisor/store\"
+  capacity = \"200GiB\"
+
+  [[rule]]                         # the first that matches counts; match by exe, user, cgroup, name
+  match = { exe = \"/usr/bin/redis-server\", user = \"redis\" }
+  name = \"cache\"                   # also dram, limit, shares, manage = false
+  reservation = \"1GiB\"
+  class = \"latency\"
+  store = \"nvme\"
+
+Only `dram` has to be said.
+
+Signals:
+  SIGHUP            read the configuration again; one that cannot be used changes nothing
+  SIGTERM, SIGINT   end; programs keep what they were told
+
+Exit codes:
+  0    it was told to end
+  125  it cannot run; the lines say why";
+
+/// Arguments of `memvisor node`.
+#[derive(Args, Debug)]
+#[command(after_long_help = NODE_AFTER_HELP, after_help = "See --help for a configuration, signals and exit codes.")]
+pub struct NodeArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// How lines of the log are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Log each plan, too
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// How lines of the log are written.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Arguments of `memvisor reload`.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Exit codes:\n  0    it is in force\n  125  it is not, or no node answers; the lines say why"
+)]
+pub struct ReloadArgs {
+    /// The node's directory [default: what MEMVISOR_NODE says, else /run/memvisor]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub node: Option<PathBuf>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `memvisor doctor`.

@@ -22,6 +22,7 @@ mod findings;
 mod host;
 mod keeping;
 mod manual;
+mod node;
 mod preload;
 mod program;
 mod report;
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Node(args) => node::node(&args),
+        Command::Reload(args) => node::reload(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Sim(args) => sim::sim(&args),
         Command::Completions { shell } => manual::completions(shell),

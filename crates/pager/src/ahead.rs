@@ -69,6 +69,9 @@ impl Monitor {
                     (self.keep_or_release(slot), Fill::Reload { age })
                 }
             };
+            if offset > 0 {
+                self.told_along(page);
+            }
             self.placed(page, ticket, retained, fill, filling.heat);
         }
         self.block.prefetched().fetch_add(done.saturating_sub(1) as u64, Relaxed);

@@ -13,8 +13,9 @@ use std::sync::atomic::Ordering::Relaxed;
 const RUNS_PER_TURN: usize = 64;
 /// Room that is made when there is none: two runs, so that not every fault finds none.
 const ROOM_PAGES: i64 = 2 * RUN_PAGES as i64;
-/// How often the monitor yields to a keeper that holds the oldest frame before it takes the page back itself.
-const KEEPER_PATIENCE: u32 = 2000;
+/// How long the monitor yields to a keeper that holds the oldest frame before it takes the page back itself: a keeper that
+/// runs saves a batch in a tenth of that. Time, not turns: on a busy machine a turn is a time slice of somebody else's.
+const KEEPER_PATIENCE_NS: u64 = 2_000_000;
 
 /// What became of pages that should leave, a bit each.
 struct Left {
@@ -187,7 +188,7 @@ impl Monitor {
         end
     }
 
-    fn park_by_move(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
+    pub(crate) fn park_by_move(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
         if !self.room_for(count as u64) {
             return 0;
         }
@@ -282,6 +283,7 @@ impl Monitor {
                 if cell.apply(|word| word.park_done(frame, now)).is_some() {
                     self.staging.filled(frame);
                     parked += 1;
+                    self.told_hidden(PageIndex(first.0 + at as u32));
                 }
             } else {
                 let is_immovable = std::mem::take(&mut is_first_refused) && refused != Errno::EAGAIN;
@@ -301,7 +303,7 @@ impl Monitor {
     }
 
     /// Where pages cannot be moved: nobody can write while the copy is made, and what is written after the drop faults.
-    fn park_by_copy(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
+    pub(crate) fn park_by_copy(&mut self, first: PageIndex, count: usize, cold: u16) -> u32 {
         if !self.room_for(count as u64) {
             return 0;
         }
@@ -355,19 +357,19 @@ impl Monitor {
 
     /// Whether `count` frames are free in one piece; frees, waits and saves until they are.
     fn room_for(&mut self, count: u64) -> bool {
-        let mut waits = 0;
+        let mut since_ns = None;
         while !self.staging.has_room(count) {
             self.free_frames();
             if self.staging.undropped() > 0 {
                 self.drop_frames();
                 continue;
             }
-            if waits == 0 {
+            let now_ns = clock::now_ns();
+            if since_ns.is_none() {
                 self.block.stalls().fetch_add(1, Relaxed);
                 self.ring_keeper();
             }
-            waits += 1;
-            if waits < KEEPER_PATIENCE && self.keeper.is_alive() {
+            if now_ns - *since_ns.get_or_insert(now_ns) < KEEPER_PATIENCE_NS && self.keeper.is_alive() {
                 memvisor_sys::thread::yield_now();
             } else if !self.clear_oldest() {
                 return false;
@@ -402,7 +404,9 @@ impl Monitor {
 
     pub(crate) fn bring_back(&mut self, page: PageIndex) {
         let at = self.space.address(page);
+        self.looking.is_brought = true;
         self.serve(at, false);
+        self.looking.is_brought = false;
     }
 
     /// Takes back a page that no store would have. It is hot now, so that others are tried before it is tried again.

@@ -1,6 +1,7 @@
 //! A fault is served: the page comes back from wherever its word says it is.
 
 use crate::monitor::{Monitor, Parking};
+use memvisor_core::curve::Use;
 use memvisor_core::replace::{Fill, Replacement};
 use memvisor_core::{Frame, PAGE_BYTES, Page, PageCell, PageIndex, PageWord, SlotRef};
 use memvisor_store::LoadError;
@@ -145,9 +146,11 @@ impl Monitor {
         // Discarded meanwhile: whoever discarded it gave its slot back.
         if self.space.page(page).apply(|word| word.load_done(ticket, retained, heat, now)).is_some() {
             self.count_resident(1);
-            if matches!(fill, Fill::Reload { .. }) {
+            let is_reload = matches!(fill, Fill::Reload { .. });
+            if is_reload {
                 self.count_away(-1);
             }
+            self.told_used(page, if is_reload { Use::Back } else { Use::First });
         }
     }
 
@@ -165,6 +168,7 @@ impl Monitor {
                     return self.wake(at);
                 }
                 self.count_away(-1);
+                self.told_gone(page);
                 self.block.lost().fetch_add(1, Relaxed);
                 crate::say::lost_page(&self.space, self.me, at, store, slot, &why);
                 self.release(slot);
@@ -212,6 +216,7 @@ impl Monitor {
         self.block.parked_hits().fetch_add(1, Relaxed);
         self.count_resident(1);
         self.count_away(-1);
+        self.told_used(page, Use::Back);
     }
 
     /// Serves a page whose frame a saver may be reading: by a copy, so that the saver reads on undisturbed. The copy goes
@@ -231,6 +236,7 @@ impl Monitor {
         self.block.parked_hits().fetch_add(1, Relaxed);
         self.count_resident(1);
         self.count_away(-1);
+        self.told_used(page, Use::Back);
     }
 
     fn unprotect(&mut self, at: usize) {
@@ -284,6 +290,7 @@ impl Monitor {
     /// A page is not where its word says, and the program did not give it away: it must not be made up.
     fn lose_missing(&mut self, page: PageIndex, at: usize) {
         let Some((before, _)) = self.space.page(page).apply(|word| word.lose_missing()) else { return };
+        self.told_gone(page);
         match before.page() {
             Page::Resident(slot) => {
                 self.count_resident(-1);

@@ -13,15 +13,16 @@ use crate::windows::WindowMap;
 use memvisor_core::replace::{Fill, Replacement};
 use memvisor_core::{PAGE_BYTES, Page, PageWord, SlotRef};
 use memvisor_proto::space::member_state;
-use memvisor_sys::{Errno, uffd};
+use memvisor_sys::{Errno, clock, uffd};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// The plain memory of the parent, as it was when its monitor made the last child ready; for that child.
 static UNARMED_AT_FORK: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 
-/// Turns of waiting for savers before the monitor goes on with what is there.
-const SETTLE_TURNS: u32 = 100_000;
+/// How long the savers are waited for before the monitor empties staging by itself, in nanoseconds: they save a whole ring
+/// in less.
+const SETTLE_NS: u64 = 20_000_000;
 
 /// Attempts to make room for a child that may get no nearer before it is forked all the same.
 const ROOM_TRIES: u32 = 4;
@@ -88,11 +89,10 @@ impl Monitor {
     /// Waits until every parked page is saved, or brings it back.
     fn empty_staging(&mut self) {
         self.ring_keeper();
-        let mut turns = 0;
+        let began_ns = clock::now_ns();
         while !self.staging.is_idle() {
             self.free_frames();
-            turns += 1;
-            if turns < SETTLE_TURNS && self.keeper.is_alive() {
+            if clock::now_ns() - began_ns < SETTLE_NS && self.keeper.is_alive() {
                 memvisor_sys::thread::yield_now();
             } else if !self.clear_oldest() {
                 break;
@@ -246,6 +246,7 @@ impl Monitor {
                 Page::Resident(slot) => monitor.release(slot),
                 _ => {}
             }
+            monitor.told_met(page);
             pages += 1;
         });
         pages

@@ -132,6 +132,7 @@ impl Monitor {
     pub(crate) fn discard(&mut self, page: PageIndex) {
         self.forget_in_child(page);
         let Some((before, _)) = self.space.page(page).apply(|word| word.discard()) else { return };
+        self.told_gone(page);
         match before.page() {
             Page::Resident(slot) => {
                 self.release(slot);
@@ -194,6 +195,7 @@ impl Monitor {
             let word = self.space.page(old).put(PageWord::OUTSIDE);
             let word = if word.page() == Page::Outside { PageWord::UNTOUCHED } else { word };
             self.space.page(new).put(word);
+            self.told_gone(old);
             match word.page() {
                 Page::Resident(_) => {
                     self.policy.filled(new.run(), Fill::FirstTouch, word.heat());
@@ -288,6 +290,7 @@ impl Monitor {
             self.for_each_page(from, to, |monitor, page| {
                 let heat = monitor.policy.filled(page.run(), Fill::FirstTouch, 0);
                 monitor.space.page(page).put(PageWord::new(Page::Resident(SlotRef::None), heat, now));
+                monitor.told_met(page);
             });
             self.count_resident(((to - from) / PAGE_BYTES) as i64);
         }

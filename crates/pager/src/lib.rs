@@ -17,6 +17,7 @@ mod fork;
 mod keeper;
 mod layout;
 mod loads;
+mod look;
 mod monitor;
 mod postpone;
 mod reap;

@@ -162,6 +162,9 @@ impl Monitor {
         match came {
             Came::Bytes => {
                 let bytes = self.loads.bytes[at * PAGE_BYTES..].as_ptr();
+                if load.thread == 0 {
+                    self.told_along(load.page);
+                }
                 let held = self.follow.hold(load.thread);
                 self.place_loaded(load.page, address, load.ticket, load.evicted, load.slot, bytes);
                 Follow::let_go(held);

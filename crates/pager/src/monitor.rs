@@ -13,6 +13,7 @@ use crate::drop::{Dropper, SpawnThread};
 use crate::follow::Follow;
 use crate::fork::Nascent;
 use crate::loads::Loads;
+use crate::look::Looking;
 use crate::postpone::{Fault, Postponed};
 use crate::regions::Regions;
 use crate::save::SaveBuffers;
@@ -97,6 +98,7 @@ pub struct Monitor {
     /// The process's own memory, to read what the program itself may not.
     pub(crate) memory: Fd,
     pub(crate) dropper: Dropper,
+    pub(crate) looking: Looking,
     pub(crate) drain: Drain,
     pub(crate) spawn: SpawnThread,
     /// Faults that wait for room.
@@ -218,6 +220,7 @@ impl Monitor {
             said_full: false,
             memory,
             dropper: Dropper::default(),
+            looking: Looking::new(clock::now_ns() ^ u64::from(memvisor_sys::process::getpid()) << 32),
             drain: Drain::default(),
             spawn,
             postponed: Postponed::default(),
@@ -329,6 +332,7 @@ impl Monitor {
     }
 
     pub(crate) fn serve_fault(&mut self, Fault { address, write_protect, thread, begun_ns }: Fault) {
+        self.looking.heard_ns = begun_ns;
         self.follow.heard_of(thread);
         let held = self.follow.hold(thread);
         self.serve(address, write_protect);
@@ -353,6 +357,7 @@ impl Monitor {
         self.read_notes(self.door.head());
         self.give_way();
         self.make_room();
+        self.look();
     }
 
     /// Follows the target in the header.

@@ -29,6 +29,16 @@ impl WindowMap {
         }
     }
 
+    /// How many windows there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The number of the window at `at` in the order of addresses.
+    pub fn nth(&self, at: usize) -> Option<u32> {
+        self.entries.get(at).map(|entry| entry.1)
+    }
+
     /// The windows, as (address, number).
     pub fn iter(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
         self.entries.iter().map(|&(key, window)| (key * WINDOW_BYTES, window))

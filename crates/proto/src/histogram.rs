@@ -20,7 +20,7 @@ fn bucket_of(ns: u64) -> usize {
 }
 
 /// The largest duration that bucket `at` counts, in nanoseconds.
-fn upper_ns(at: usize) -> u64 {
+pub fn upper_ns(at: usize) -> u64 {
     let (power, quarter) = (at / 4 + 2, at as u64 % 4);
     ((4 + quarter + 1) << (power - 2)) - 1
 }

@@ -8,6 +8,7 @@
 #[cfg(feature = "attach")]
 pub mod attach;
 pub mod histogram;
+pub mod rules;
 pub mod segment;
 pub mod size;
 pub mod space;

@@ -13,6 +13,8 @@
 
 use crate::histogram::{HISTOGRAM_WORDS, Histogram};
 use memvisor_core::WINDOW_PAGES;
+use memvisor_core::curve::{CURVE_WORDS, CurveWords};
+use memvisor_core::sample::{SAMPLE_WORDS, SampleWords};
 use std::sync::atomic::AtomicU64;
 
 /// The first word of a space.
@@ -144,6 +146,8 @@ impl<'a> Header<'a> {
         ram_limit_permille = 33;
         /// 1 asks every member to bring all pages back to plain DRAM and to let go.
         drain = 34;
+        /// The least time of a period of the sampler of activity, in milliseconds of run time; 0 for the usual.
+        sample_period_ms = 35;
     }
 }
 
@@ -187,9 +191,15 @@ pub mod member_state {
 #[derive(Clone, Copy)]
 pub struct Member<'a>(pub &'a [AtomicU64]);
 
+const _: () = assert!(Member::CURVE + CURVE_WORDS <= Member::FAULT_NS);
+
 impl<'a> Member<'a> {
     /// Words in a member block.
     pub const WORDS: usize = 1024;
+    /// The first word of the sampler of activity.
+    const SAMPLE: usize = 40;
+    /// The first word of the recorder of reuse distances.
+    const CURVE: usize = Self::SAMPLE + SAMPLE_WORDS;
     /// The first word of the histogram of fault service times.
     const FAULT_NS: usize = 512;
     words! {
@@ -273,6 +283,16 @@ impl<'a> Member<'a> {
         drained = 38;
         /// Pages of the member that are parked or stored: with those that are resident, its footprint.
         away_pages = 39;
+    }
+
+    /// Tallies of the sampler of activity.
+    pub fn sample(&self) -> SampleWords<'a> {
+        SampleWords(&self.0[Self::SAMPLE..Self::CURVE])
+    }
+
+    /// Reuse distances of watched pages.
+    pub fn curve(&self) -> CurveWords<'a> {
+        CurveWords(&self.0[Self::CURVE..Self::CURVE + CURVE_WORDS])
     }
 
     /// Service times of faults.

@@ -5,6 +5,7 @@ use crate::poll::Timespec;
 use crate::vdso;
 
 const CLOCK_MONOTONIC: i32 = 1;
+const CLOCK_PROCESS_CPUTIME_ID: i32 = 2;
 
 /// Nanoseconds since some moment before this process; never goes back, stands still while the machine sleeps.
 pub fn now_ns() -> u64 {
@@ -14,10 +15,18 @@ pub fn now_ns() -> u64 {
         Some(clock_gettime) => unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) == 0 },
         None => false,
     };
-    if !read {
-        // SAFETY: the kernel writes one timespec there. It cannot fail for a clock that every kernel has.
-        let _ = unsafe { call::syscall2(nr::__NR_clock_gettime, CLOCK_MONOTONIC as usize, &raw mut now as usize) };
-    }
+    if read { now.to_ns() } else { asked_ns(CLOCK_MONOTONIC) }
+}
+
+/// Nanoseconds for which the threads of this process ran, all together. A system call.
+pub fn process_cpu_ns() -> u64 {
+    asked_ns(CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn asked_ns(clock: i32) -> u64 {
+    let mut now = Timespec::from_ns(0);
+    // SAFETY: the kernel writes one timespec there. It cannot fail for a clock that every kernel has.
+    let _ = unsafe { call::syscall2(nr::__NR_clock_gettime, clock as usize, &raw mut now as usize) };
     now.to_ns()
 }
 

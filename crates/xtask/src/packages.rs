@@ -17,7 +17,7 @@ const fn package(name: &'static str, file: &'static str, used_by: &'static str) 
 }
 
 /// All of them.
-pub const ALL: [Package; 19] = [
+pub const ALL: [Package; 21] = [
     package("gcc", "/usr/bin/gcc", "building the C parts: jemalloc, lz4"),
     package("libc6-dev", "/usr/include/stdio.h", "building the C parts"),
     package("make", "/usr/bin/make", "building jemalloc"),
@@ -36,6 +36,8 @@ pub const ALL: [Package; 19] = [
     package("kmod", "/usr/sbin/modprobe", "guests"),
     package("mariadb-server", "/usr/sbin/mariadbd", "real programs"),
     package("sysbench", "/usr/bin/sysbench", "real programs"),
+    package("prometheus", "/usr/bin/promtool", "the node: its metrics are checked"),
+    package("systemd", "/usr/bin/systemd-analyze", "the node: its unit is checked"),
     package("python3-numpy", "/usr/lib/python3/dist-packages/numpy/__init__.py", "real programs"),
 ];
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Each crate of ours and those it may be built from.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("memvisor-core", &[]),
     ("memvisor-policy", &["memvisor-core"]),
     ("memvisor-proto", &["memvisor-core"]),
@@ -16,6 +16,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("memvisor-store", &["memvisor-core", "memvisor-proto", "memvisor-sys"]),
     ("memvisor-pager", &["memvisor-core", "memvisor-proto", "memvisor-store", "memvisor-sys"]),
     ("memvisor-shim", &["memvisor-core", "memvisor-pager", "memvisor-proto", "memvisor-sys"]),
+    ("memvisor-gate", &["memvisor-proto"]),
     ("memvisor-node", &["memvisor-core", "memvisor-policy", "memvisor-proto", "memvisor-store", "memvisor-sys"]),
     ("memvisor-blade", &["memvisor-proto", "memvisor-store", "memvisor-sys"]),
     ("memvisor-cluster", &["memvisor-policy", "memvisor-proto"]),

@@ -1,0 +1,205 @@
+//! Changing what a space may have, and draining: judged first, then done at once.
+
+use crate::attach::Refusal;
+use crate::config::SHARES_MAX;
+use crate::node::Node;
+use crate::spaces::Identity;
+use crate::wire::{self, Amount, Change};
+use memvisor_policy::Intent;
+use memvisor_proto::size::Size;
+use std::num::NonZeroU32;
+use tracing::info;
+
+/// Why a change is not made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ChangeError {
+    /// What was sent means nothing.
+    Meaningless {
+        /// What.
+        what: String,
+        /// What would be right.
+        way_out: String,
+    },
+    /// It would break a promise.
+    DoesNotFit(Refusal),
+    /// The space is gone.
+    Gone,
+}
+
+/// Why a drain does not begin.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DrainError {
+    /// DRAM that the spaces would take beside what they are charged for, in bytes.
+    pub needed_bytes: u64,
+    /// What is free, in bytes.
+    pub free_bytes: u64,
+    /// Each space with what it would take, the most first.
+    pub by_space: Vec<(String, u64)>,
+}
+
+impl DrainError {
+    /// What is missing, in bytes.
+    pub fn missing_bytes(&self) -> u64 {
+        self.needed_bytes.saturating_sub(self.free_bytes)
+    }
+}
+
+impl Node {
+    /// Changes what the owner of `id` wants, and divides anew.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; nothing has changed then.
+    pub fn change(&mut self, id: Identity, change: &Change) -> Result<(), ChangeError> {
+        let (record, _) = self.space(id).ok_or(ChangeError::Gone)?;
+        let old = record.intent;
+        let intent = changed(&old, change)?;
+        // Who asks for no more than it has is never refused: a host that lost DRAM must be able to be put in order.
+        let asks_more = intent.reserved_bytes() > old.reserved_bytes();
+        let contradicts = intent.limit_bytes.is_some_and(|limit| intent.reservation_bytes > limit);
+        if asks_more || contradicts {
+            self.admits(&intent, Some(id)).map_err(ChangeError::DoesNotFit)?;
+        }
+        if let Some(record) = self.kept.spaces.get_mut(&id) {
+            record.intent = intent;
+            info!(space = %record.name, ?intent, "changed");
+        }
+        if let Some(space) = self.attached.get(&id) {
+            space.view.set_intent(&intent);
+        }
+        self.step();
+        self.save();
+        Ok(())
+    }
+
+    /// Asks spaces to bring all their pages back to plain DRAM, if they fit.
+    ///
+    /// # Errors
+    /// Says how much is missing; nobody drains then.
+    pub fn drain(&mut self, ids: &[Identity]) -> Result<wire::Drained, DrainError> {
+        self.step();
+        let needs: Vec<(String, u64)> = ids
+            .iter()
+            .filter_map(|id| {
+                let (record, space) = self.space(*id)?;
+                let look = space.observer.last();
+                Some((record.name.clone(), look.footprint_bytes().saturating_sub(look.charged_bytes)))
+            })
+            .collect();
+        let needed_bytes = needs.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+        let free_bytes = self.situation(memvisor_sys::clock::now_ns()).host.free_bytes;
+        if needed_bytes > free_bytes {
+            let mut by_space = needs;
+            by_space.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+            return Err(DrainError { needed_bytes, free_bytes, by_space });
+        }
+        for id in ids {
+            if let Some(space) = self.attached.get(id) {
+                space.view.drain();
+            }
+        }
+        // Their targets follow at once.
+        self.step();
+        let names: Vec<String> = needs.into_iter().map(|(name, _)| name).collect();
+        info!(?names, needed_bytes, "draining");
+        Ok(wire::Drained { names, needed_bytes, free_bytes })
+    }
+}
+
+/// What is wanted after a change.
+fn changed(old: &Intent, change: &Change) -> Result<Intent, ChangeError> {
+    if change.dram.is_some() && (change.reservation.is_some() || change.limit.is_some()) {
+        return Err(meaningless(
+            "dram together with reservation or limit",
+            "dram is both at once: leave it out, or the others",
+        ));
+    }
+    if *change == Change::default() {
+        return Err(meaningless("nothing is to change", "name one of dram, reservation, limit, shares, class"));
+    }
+    let mut intent = *old;
+    if let Some(amount) = &change.dram {
+        let bytes = bytes_of("dram", amount)?;
+        (intent.reservation_bytes, intent.limit_bytes) = (bytes, Some(bytes));
+    }
+    if let Some(amount) = &change.reservation {
+        intent.reservation_bytes = bytes_of("reservation", amount)?;
+    }
+    if let Some(amount) = &change.limit {
+        intent.limit_bytes = match amount {
+            Amount::Text(text) if text.trim() == "none" => None,
+            amount => Some(bytes_of("limit", amount)?),
+        };
+    }
+    if let Some(shares) = change.shares {
+        intent.shares = NonZeroU32::new(shares)
+            .filter(|shares| shares.get() <= SHARES_MAX)
+            .ok_or_else(|| meaningless(&format!("shares {shares}"), &format!("shares are 1 to {SHARES_MAX}")))?;
+    }
+    if let Some(class) = change.class {
+        intent.class = class.into();
+    }
+    if intent.limit_bytes == Some(0) {
+        return Err(meaningless("a limit of nothing", "a program needs 16M at least; `none` takes a limit away"));
+    }
+    Ok(intent)
+}
+
+fn bytes_of(what: &str, amount: &Amount) -> Result<u64, ChangeError> {
+    match amount {
+        Amount::Bytes(bytes) => Ok(*bytes),
+        Amount::Text(text) => match text.parse::<Size>() {
+            Ok(size) => Ok(size.0),
+            Err(error) => Err(meaningless(&format!("{what} `{text}`"), &error.to_string())),
+        },
+    }
+}
+
+fn meaningless(what: &str, way_out: &str) -> ChangeError {
+    ChangeError::Meaningless { what: what.to_owned(), way_out: way_out.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Option<Amount> {
+        Some(Amount::Text(text.into()))
+    }
+
+    fn intent(reservation_bytes: u64, limit_bytes: Option<u64>) -> Intent {
+        Intent { reservation_bytes, limit_bytes, ..Intent::default() }
+    }
+
+    #[test]
+    fn what_is_left_out_stays() {
+        let old = intent(5, Some(9));
+        let new = changed(&old, &Change { shares: Some(7), ..Change::default() }).unwrap();
+        assert_eq!(new, Intent { shares: NonZeroU32::new(7).unwrap(), ..old });
+    }
+
+    #[test]
+    fn dram_is_reservation_and_limit_at_once_and_none_takes_a_limit_away() {
+        let fixed = changed(&intent(0, None), &Change { dram: text("512M"), ..Change::default() }).unwrap();
+        assert_eq!((fixed.reservation_bytes, fixed.limit_bytes), (512 << 20, Some(512 << 20)));
+        let open = changed(&fixed, &Change { limit: text("none"), ..Change::default() }).unwrap();
+        assert_eq!((open.reservation_bytes, open.limit_bytes), (512 << 20, None));
+        let number = changed(&open, &Change { limit: Some(Amount::Bytes(7)), ..Change::default() }).unwrap();
+        assert_eq!(number.limit_bytes, Some(7));
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_with_what_would_be_right() {
+        for change in [
+            Change::default(),
+            Change { dram: text("1G"), limit: text("2G"), ..Change::default() },
+            Change { dram: text("lots"), ..Change::default() },
+            Change { reservation: text("none"), ..Change::default() },
+            Change { shares: Some(0), ..Change::default() },
+            Change { shares: Some(SHARES_MAX + 1), ..Change::default() },
+            Change { limit: text("0"), ..Change::default() },
+        ] {
+            let error = changed(&Intent::default(), &change).unwrap_err();
+            assert!(matches!(&error, ChangeError::Meaningless { way_out, .. } if !way_out.is_empty()), "{error:?}");
+        }
+    }
+}

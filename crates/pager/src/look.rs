@@ -1,0 +1,243 @@
+//! Looks: pages are parked only to see whether and when they are used again.
+//!
+//! A node wants to know how much of a space is in use ([`memvisor_core::sample`]) and what another amount of DRAM would cost
+//! it ([`memvisor_core::curve`]). Both are told of every fault and every page that leaves, here; and both name pages that are
+//! in their place and may have been used unseen, which are parked for that. A look is no eviction: the clock of
+//! evictions does not run, and the page's heat is not raised by it.
+//!
+//! Looks are made only while a node plans. They need memory that is armed; of a program that fits into its target nothing
+//! is, so some pieces of it are armed at random, few enough not to matter.
+
+use crate::monitor::{Monitor, Parking};
+use crate::regions::Arming;
+use crate::windows::WindowMap;
+use memvisor_core::curve::{Recorder, Use};
+use memvisor_core::sample::{Candidates, Event, PAGES_DEFAULT, PERIOD_NS_DEFAULT, Sampler};
+use memvisor_core::{PAGE_BYTES, PageIndex, RUN_PAGES, WINDOW_PAGES};
+use memvisor_sys::clock;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Pages parked for looks before the monitor listens again.
+const LOOKS_MAX: usize = 16;
+/// Plain memory is looked into at so many places.
+const PROBES_MAX: u32 = 128;
+/// What is armed at such a place: a run.
+const PROBE_BYTES: usize = RUN_PAGES * PAGE_BYTES;
+/// Such places armed before the monitor listens again: each is a read of the process's mappings.
+const PROBES_PER_LOOK: u32 = 4;
+/// A program that hardly runs is idle after so many periods of wall time without one of run time.
+const IDLE_PERIODS: u64 = 4;
+
+/// What watches the use of memory.
+pub(crate) struct Looking {
+    recorder: Recorder,
+    sampler: Sampler,
+    /// The instant of the fault that is being served.
+    pub(crate) heard_ns: u64,
+    /// What comes back now was not used: it is brought back for another reason.
+    pub(crate) is_brought: bool,
+    /// Since when the period runs: wall time, and the time for which the program ran.
+    began: Option<(u64, u64)>,
+    probes: u32,
+    /// The window whose pages are told to a sample that was begun anew, by its place in the map.
+    renewing: Option<usize>,
+    random: u64,
+}
+
+impl Looking {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            recorder: Recorder::new(),
+            sampler: Sampler::new(PAGES_DEFAULT, seed),
+            heard_ns: 0,
+            is_brought: false,
+            began: None,
+            probes: 0,
+            renewing: None,
+            random: seed | 1,
+        }
+    }
+
+    /// Xorshift (Marsaglia 2003): good enough to choose places.
+    fn below(&mut self, bound: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random % bound.max(1) as u64) as usize
+    }
+}
+
+/// The armed pages of a member.
+struct Armed<'a> {
+    windows: &'a WindowMap,
+    space: &'a crate::Space,
+}
+
+impl Armed<'_> {
+    fn page(&self, at: u64) -> Option<PageIndex> {
+        let window = self.windows.nth(at as usize / WINDOW_PAGES)?;
+        Some(PageIndex::new(window, at as usize % WINDOW_PAGES))
+    }
+}
+
+impl Candidates for Armed<'_> {
+    fn count(&self) -> u64 {
+        (self.windows.len() * WINDOW_PAGES) as u64
+    }
+
+    fn resident(&self, at: u64) -> Option<PageIndex> {
+        self.page(at).filter(|page| self.space.page(*page).get().is_resident())
+    }
+}
+
+impl Monitor {
+    /// `page` came to its place because it was used.
+    pub(crate) fn told_used(&mut self, page: PageIndex, how: Use) {
+        if self.looking.is_brought {
+            return self.told_gone(page);
+        }
+        self.looking.recorder.used(page, how, self.looking.heard_ns, self.block.curve());
+        self.looking.sampler.heard(Event::Touched(page), self.block.sample());
+    }
+
+    /// `page` came along with another: whether it would have been used is not known. Said before it is told as used.
+    pub(crate) fn told_along(&mut self, page: PageIndex) {
+        self.looking.sampler.heard(Event::Vanished(page), self.block.sample());
+    }
+
+    /// `page` left its place.
+    pub(crate) fn told_hidden(&mut self, page: PageIndex) {
+        if self.looking.recorder.watches(page) {
+            self.looking.recorder.hidden(page, clock::now_ns(), self.block.curve());
+        }
+    }
+
+    /// `page` has no contents any more, or is another page now.
+    pub(crate) fn told_gone(&mut self, page: PageIndex) {
+        self.looking.recorder.forgotten(page);
+        self.looking.sampler.heard(Event::Vanished(page), self.block.sample());
+    }
+
+    /// `page` was found in its place.
+    pub(crate) fn told_met(&mut self, page: PageIndex) {
+        if self.looking.recorder.watches(page) {
+            self.looking.recorder.met(page, clock::now_ns());
+        }
+    }
+
+    /// Looks at some pages, if a node wants that and it can be done now.
+    pub(crate) fn look(&mut self) {
+        if self.header.planned_ns().load(Relaxed) == 0 || self.space.is_draining() {
+            return;
+        }
+        self.mind_period();
+        self.tell_renewed();
+        if self.nascent.is_some() || self.is_stuck() || self.slack() < 0 || self.staging.room() < LOOKS_MAX as u64 {
+            return;
+        }
+        if !self.hold_layout() {
+            return;
+        }
+        self.probe_plain();
+        for _ in 0..LOOKS_MAX {
+            if !self.deferred.is_empty() || !self.look_once() {
+                break;
+            }
+        }
+        self.let_layout_go();
+    }
+
+    /// Parks the page that is to be looked at next. Gives whether there was one.
+    fn look_once(&mut self) -> bool {
+        let armed = Armed { windows: &self.windows, space: &self.space };
+        if let Some(page) = self.looking.sampler.choose(&armed) {
+            if self.hide(page) {
+                self.looking.sampler.heard(Event::Parked(page), self.block.sample());
+            }
+            return true;
+        }
+        let Some(page) = self.looking.recorder.next_to_hide(clock::now_ns(), self.block.curve()) else { return false };
+        if !self.space.page(page).get().is_resident() {
+            self.looking.recorder.forgotten(page);
+            return true;
+        }
+        self.hide(page);
+        true
+    }
+
+    /// Parks one page. That it comes back says nothing of its worth, so its heat is lowered by as much as that raises it.
+    fn hide(&mut self, page: PageIndex) -> bool {
+        let cooler =
+            |word: memvisor_core::PageWord| word.is_resident().then(|| word.with_heat(word.heat().saturating_sub(1)));
+        if self.space.page(page).apply(cooler).is_none() {
+            return false;
+        }
+        let left = match self.parking {
+            Parking::Move => self.park_by_move(page, 1, 1),
+            Parking::Copy => self.park_by_copy(page, 1, 1),
+        };
+        left > 0
+    }
+
+    /// Ends and begins periods of the sampler: by the time for which the program ran, so that one that was not scheduled is
+    /// not taken for idle; but not for ever.
+    fn mind_period(&mut self) {
+        let period_ns = match self.header.sample_period_ms().load(Relaxed) {
+            0 => PERIOD_NS_DEFAULT,
+            period_ms => period_ms.saturating_mul(1_000_000),
+        };
+        let (now_ns, run_ns) = (clock::now_ns(), clock::process_cpu_ns());
+        if let Some((began_ns, began_run_ns)) = self.looking.began {
+            let (passed_ns, ran_ns) = (now_ns.saturating_sub(began_ns), run_ns.saturating_sub(began_run_ns));
+            if passed_ns.min(ran_ns) < period_ns && passed_ns < period_ns.saturating_mul(IDLE_PERIODS) {
+                return;
+            }
+            self.looking.sampler.heard(Event::PeriodEnded, self.block.sample());
+            if self.looking.recorder.renew(self.block.curve()) {
+                self.looking.renewing = Some(0);
+            }
+        }
+        self.looking.sampler.heard(Event::PeriodBegan, self.block.sample());
+        self.looking.began = Some((now_ns, run_ns));
+    }
+
+    /// Tells a sample that was begun anew what is in its place, a window at a time.
+    fn tell_renewed(&mut self) {
+        let Some(at) = self.looking.renewing else { return };
+        let Some(window) = self.windows.nth(at) else {
+            self.looking.renewing = None;
+            return;
+        };
+        self.looking.renewing = Some(at + 1);
+        for offset in 0..WINDOW_PAGES {
+            let page = PageIndex::new(window, offset);
+            if self.space.page(page).get().is_resident() {
+                self.told_met(page);
+            }
+        }
+    }
+
+    /// Arms some of the plain memory at random places, each byte as likely as any other.
+    fn probe_plain(&mut self) {
+        for _ in 0..PROBES_PER_LOOK {
+            let plain = |piece: &crate::regions::Piece| piece.arming == Arming::Unarmed;
+            let bytes: usize = self.regions.iter().filter(plain).map(|piece| piece.bytes()).sum();
+            if bytes == 0 || self.looking.probes >= PROBES_MAX {
+                return;
+            }
+            self.looking.probes += 1;
+            let mut at = self.looking.below(bytes);
+            let chosen = self.regions.iter().filter(plain).find_map(|piece| match at.checked_sub(piece.bytes()) {
+                None => Some((piece, piece.start + at)),
+                Some(rest) => {
+                    at = rest;
+                    None
+                }
+            });
+            if let Some((piece, address)) = chosen {
+                let start = (address / PROBE_BYTES * PROBE_BYTES).max(piece.start);
+                self.arm(start, (start + PROBE_BYTES).min(piece.end));
+            }
+        }
+    }
+}
