@@ -14,7 +14,7 @@ use toml::Spanned;
 const SPACES_MAX: u32 = 100_000;
 /// More plans than are of use: a day, one each second.
 const PERIODS_MAX: u64 = 86_400;
-/// A pager looks at its target some twenty times a second.
+/// A node hands out ten times between two plans; more often than a hundred times shows nothing more.
 const LOOKS_MAX: u32 = 100;
 
 /// Why a text is no scenario.

@@ -7,7 +7,7 @@
 //! others = "256M"             # of it used by others [none]
 //! length = "10m"
 //! period = "1s"               # between plans [1s]
-//! looks = 10                  # how often in a period pagers look at what they were told [10]
+//! looks = 10                  # how often in a period the node hands out, and pagers look at what they were told [10]
 //! tax = 0.75                  # and [thresholds], [calm] as in the node's configuration
 //!
 //! [machine]                   # how fast memory moves
@@ -83,7 +83,7 @@ pub struct Scenario {
     pub length_ns: u64,
     /// Time between plans.
     pub period_ns: u64,
-    /// How often pagers look in a period.
+    /// How often in a period the node hands out and pagers look.
     pub looks: u32,
     /// What the operator turned.
     pub settings: Settings,

@@ -1,8 +1,8 @@
 //! The world of a scenario: lives through it, look by look, with a plan each period.
 //!
 //! ```text
-//!   each period   what happens ─▶ observe ─▶ plan (the policy) ─▶ hand out ─▶ sample
-//!   each look     spaces go on: give, fill, touch; what must never be is checked
+//!   each period   observe ─▶ plan (the policy) … sample
+//!   each look     what happens ─▶ hand out ─▶ spaces go on: give, fill, touch; what must never be is checked
 //! ```
 
 mod handing;
@@ -50,6 +50,7 @@ pub fn live(scenario: &Scenario, planner: &mut Planner<'_>) -> Series {
         if look % u64::from(scenario.looks) == 0 {
             world.plan(now_ns, planner);
         }
+        world.hand_out(now_ns);
         world.go_on(now_ns + step_ns, step_ns);
         if (look + 1) % u64::from(scenario.looks) == 0 {
             world.sample(now_ns + step_ns);
@@ -152,21 +153,19 @@ impl<'a> World<'a> {
         self.memory = memory;
         self.state = plan.state;
         self.series.plans += 1;
-        self.tell(&plan);
+        for (space, grant) in self.spaces.iter_mut().zip(&plan.grants) {
+            space.granted = Some((grant.target_bytes, grant.budget_bytes));
+        }
     }
 
-    fn tell(&mut self, plan: &Plan) {
-        let claim = |(space, grant): (&Space, &memvisor_policy::Grant)| Claim {
-            told_bytes: space.told_bytes,
-            charged_bytes: space.charged_bytes(),
-            target_bytes: grant.target_bytes,
-            budget_bytes: grant.budget_bytes,
-        };
-        let claims: Vec<Claim> = self.spaces.iter().zip(&plan.grants).map(claim).collect();
-        let told = hand_out(&claims, self.supply_bytes());
-        for ((space, grant), told_bytes) in self.spaces.iter_mut().zip(&plan.grants).zip(told) {
-            (space.target_bytes, space.told_bytes) = (grant.target_bytes, told_bytes);
+    /// Tells spaces what of their grants has come back from others by now; those that no plan knows yet keep what they have.
+    fn hand_out(&mut self, now_ns: u64) {
+        if now_ns < self.node_back_ns {
+            return;
         }
+        let claims: Vec<Claim> = self.spaces.iter().map(Space::claim).collect();
+        let told = hand_out(&claims, self.supply_bytes());
+        self.spaces.iter_mut().zip(told).for_each(|(space, told_bytes)| space.told_bytes = told_bytes);
     }
 
     fn go_on(&mut self, now_ns: u64, step_ns: u64) {
@@ -194,7 +193,7 @@ impl<'a> World<'a> {
             let (truth, sampled) = space.active_parts(phase, misses);
             let sums = &mut groups[space.group];
             sums.spaces += 1;
-            sums.target_bytes.add(space.target_bytes as f64);
+            sums.target_bytes.add(space.target_bytes() as f64);
             sums.charged_bytes.add(space.charged_bytes() as f64);
             sums.wanted_bytes.add(space.observation.wanted_bytes as f64);
             sums.active_bytes.add(space.observation.active_bytes as f64);

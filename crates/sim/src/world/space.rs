@@ -9,6 +9,7 @@
 //! What leaves, leaves cold first: what production's replacement gets wrong of that is in [`Misses`]. How much leaves, and
 //! when, is `memvisor_core::budget`'s. Amounts of pages are `f64`, as parts of a page are moved in a short time.
 
+use super::handing::Claim;
 use super::misses::Misses;
 use super::sampling::Sampling;
 use crate::scenario::{Group, Machine, Phase};
@@ -42,8 +43,8 @@ pub struct Space {
     pub intent: Intent,
     /// What its pager was told, in bytes.
     pub told_bytes: u64,
-    /// What the last plan granted, in bytes.
-    pub target_bytes: u64,
+    /// Target and budget by the last plan, in bytes; `None` before the first that knew it.
+    pub granted: Option<(u64, u64)>,
     /// What the policy was told of it last.
     pub observation: Observation,
     /// For how long it has been told less than its reservation.
@@ -98,7 +99,7 @@ impl Space {
             group: place,
             intent: group.intent,
             told_bytes: first_bytes,
-            target_bytes: first_bytes,
+            granted: None,
             observation: Observation::default(),
             unreserved_ns: 0,
             scale,
@@ -283,6 +284,17 @@ impl Space {
     /// What it is charged for, in bytes.
     pub fn charged_bytes(&self) -> u64 {
         ((self.hot + self.cold) * PAGE).round() as u64
+    }
+
+    /// What the last plan granted, in bytes; before the first what it may take by itself.
+    pub fn target_bytes(&self) -> u64 {
+        self.granted.map_or(self.told_bytes, |granted| granted.0)
+    }
+
+    /// What it may be told.
+    pub fn claim(&self) -> Claim {
+        let (target_bytes, budget_bytes) = self.granted.unwrap_or((self.told_bytes, self.told_bytes));
+        Claim { told_bytes: self.told_bytes, charged_bytes: self.charged_bytes(), target_bytes, budget_bytes }
     }
 
     /// Observes it, as a node does before a plan.
