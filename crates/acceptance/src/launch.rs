@@ -22,6 +22,14 @@ pub struct Launch<'c> {
     dram_bytes: u64,
     managed: bool,
     must_page: bool,
+    node: Option<Host>,
+}
+
+/// A node to run under.
+struct Host {
+    directory: PathBuf,
+    /// What it divides: the most that the space can come to have.
+    dram_bytes: u64,
 }
 
 impl<'c> Launch<'c> {
@@ -37,6 +45,7 @@ impl<'c> Launch<'c> {
             dram_bytes: ctx.params.dram_bytes(),
             managed: ctx.mode == Mode::Managed,
             must_page: true,
+            node: None,
         }
     }
 
@@ -82,6 +91,12 @@ impl<'c> Launch<'c> {
         self
     }
 
+    /// Under the node at `directory`, which divides `dram_bytes`: that is all that the space is held to.
+    pub fn node(mut self, directory: &Path, dram_bytes: u64) -> Self {
+        self.node = Some(Host { directory: directory.into(), dram_bytes });
+        self
+    }
+
     /// Without memvisor, whatever the mode: a witness.
     pub fn plain(mut self) -> Self {
         self.managed = false;
@@ -101,6 +116,7 @@ impl<'c> Launch<'c> {
     pub fn start(self) -> Result<Running, NotPassed> {
         let files = Files::new(self.ctx.directory(), &self.label);
         fs::create_dir_all(&files.store)?;
+        let most_bytes = self.most_bytes();
         let mut command = self.command(&files);
         command.envs(self.variables).stdin(Stdio::piped()).process_group(0);
         command.stdout(File::create(&files.stdout)?).stderr(File::create(&files.stderr)?);
@@ -115,15 +131,20 @@ impl<'c> Launch<'c> {
         let watched = Watched {
             root: child.id() as i32,
             kept: self.managed,
-            target_bytes: if self.managed { self.dram_bytes } else { u64::MAX / 2 },
+            target_bytes: if self.managed { most_bytes } else { u64::MAX / 2 },
         };
         let promises = Promises {
             managed: self.managed,
             pages: self.must_page,
             sound: !self.flags.iter().any(|flag| flag == "--inject"),
-            dram_bytes: self.dram_bytes,
+            dram_bytes: most_bytes,
         };
         Ok(Running::watch(child, files, watched, promises))
+    }
+
+    /// The most DRAM that it may come to have.
+    fn most_bytes(&self) -> u64 {
+        self.node.as_ref().map_or(self.dram_bytes, |node| node.dram_bytes)
     }
 
     fn command(&self, files: &Files) -> Command {
@@ -133,7 +154,8 @@ impl<'c> Launch<'c> {
             return command;
         }
         let mut command = Command::new(&self.ctx.places.memvisor);
-        command.args(["run", "--node", "none", "--dram"]).arg(size(self.dram_bytes));
+        let node = self.node.as_ref().map_or(Path::new("none"), |node| &node.directory);
+        command.args(["run", "--node"]).arg(node).arg("--dram").arg(size(self.dram_bytes));
         if !self.flags.iter().any(|flag| flag == "--store") {
             command.arg("--store").arg(&files.store);
         }

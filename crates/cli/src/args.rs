@@ -1,5 +1,6 @@
 //! The arguments as typed. What they mean together is decided by the commands.
 
+use crate::client::args as client;
 use crate::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -21,8 +22,22 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Divide this machine's DRAM among the programs that run under memvisor
     Node(NodeArgs),
+    /// Show the spaces of the node, and go on showing them
+    Top(client::TopArgs),
+    /// List the spaces of the node
+    Ps(client::PsArgs),
+    /// Tell all that the node knows of the host and its spaces
+    Stats(client::StatsArgs),
+    /// Say why a space has the DRAM that it has, and who else was cut
+    Explain(client::ExplainArgs),
+    /// Change what is wanted for a space: its reservation, limit, shares or class
+    Set(client::SetArgs),
+    /// Bring all pages of spaces back to plain DRAM and let go of them
+    Drain(client::DrainArgs),
+    /// Draw how often a space would load pages, at each amount of DRAM
+    Curve(client::CurveArgs),
     /// Let the node read its configuration again
-    Reload(ReloadArgs),
+    Reload(client::ReloadArgs),
     /// Say what this kernel and machine allow, and what memvisor will therefore do
     Doctor(DoctorArgs),
     /// Measure this machine: how fast pages are saved and loaded, and what a fault costs
@@ -218,20 +233,6 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
-}
-
-/// Arguments of `memvisor reload`.
-#[derive(Args, Debug)]
-#[command(
-    after_long_help = "Exit codes:\n  0    it is in force\n  125  it is not, or no node answers; the lines say why"
-)]
-pub struct ReloadArgs {
-    /// The node's directory [default: what MEMVISOR_NODE says, else /run/memvisor]
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub node: Option<PathBuf>,
-    /// Print the answer as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `memvisor doctor`.

@@ -3,6 +3,8 @@
 //! ```text
 //!  args ──▶ program, preload, budget, store_file   what was asked for, checked
 //!            └─▶ space ──▶ supervise ──▶ sample ──▶ report, status    what happens
+//!  node                                            divides the host
+//!  client, top ──▶ a node                          what people ask it
 //!  doctor, bench, sim, manual                                         what else can be asked
 //!  exit                                            how it all ends
 //! ```
@@ -15,7 +17,9 @@ mod args;
 mod attaching;
 mod bench;
 mod budget;
+mod client;
 mod counters;
+mod curve;
 mod doctor;
 mod exit;
 mod findings;
@@ -34,6 +38,7 @@ mod status;
 mod store_bench;
 mod store_file;
 mod supervise;
+mod top;
 mod touch;
 mod watch;
 
@@ -58,7 +63,14 @@ fn execute(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Node(args) => node::node(&args),
-        Command::Reload(args) => node::reload(&args),
+        Command::Top(args) => top::top(&args),
+        Command::Ps(args) => client::ps(&args),
+        Command::Stats(args) => client::stats(&args),
+        Command::Explain(args) => client::explain(&args),
+        Command::Set(args) => client::set(&args),
+        Command::Drain(args) => client::drain(&args),
+        Command::Curve(args) => client::curve(&args),
+        Command::Reload(args) => client::reload(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Sim(args) => sim::sim(&args),
         Command::Completions { shell } => manual::completions(shell),

@@ -12,6 +12,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct WriteError(Option<PathBuf>, io::Error);
 
+impl WriteError {
+    /// Standard output takes nothing.
+    pub fn to_output(error: io::Error) -> Self {
+        Self(None, error)
+    }
+}
+
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -42,7 +49,7 @@ pub fn completions(shell: Shell) -> Outcome {
     clap_complete::generate(shell, &mut Cli::command(), "memvisor", &mut text);
     match io::stdout().write_all(&text) {
         // A reader that has seen enough is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(WriteError(None, error).into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(WriteError::to_output(error).into()),
         _ => Ok(Exit::Success),
     }
 }

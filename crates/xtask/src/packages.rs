@@ -17,12 +17,13 @@ const fn package(name: &'static str, file: &'static str, used_by: &'static str) 
 }
 
 /// All of them.
-pub const ALL: [Package; 21] = [
+pub const ALL: [Package; 22] = [
     package("gcc", "/usr/bin/gcc", "building the C parts: jemalloc, lz4"),
     package("libc6-dev", "/usr/include/stdio.h", "building the C parts"),
     package("make", "/usr/bin/make", "building jemalloc"),
     package("git", "/usr/bin/git", "cargo x check"),
     package("binutils", "/usr/bin/nm", "tests of the shim's symbols"),
+    package("tmux", "/usr/bin/tmux", "tests of top in a terminal"),
     package("util-linux", "/usr/bin/taskset", "benches"),
     package("mount", "/usr/sbin/swapon", "benches: the kernel's swap as peer"),
     package("procps", "/usr/bin/ps", "real programs"),

@@ -1,6 +1,7 @@
 //! The cases, one file each.
 
 mod arrays;
+mod drain;
 mod exits;
 mod faults;
 mod forks;
@@ -44,4 +45,5 @@ pub const ALL: &[Case] = &[
     old_kernel::MAPWALK,
     old_kernel::GUEST,
     frees::CASE,
+    drain::CASE,
 ];

@@ -1,6 +1,8 @@
 //! The command as a stranger uses it.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod fake_node;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -145,7 +147,7 @@ pub fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
     if !found {
-        eprintln!("NOT RUN: this test needs {program}, which is not installed");
+        eprintln!("CANNOT RUN: this test needs {program}, which is not installed");
     }
     found
 }
@@ -156,6 +158,6 @@ pub fn shim() -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
-    eprintln!("NOT RUN: this test needs {}: cargo build -p memvisor-shim", path.display());
+    eprintln!("CANNOT RUN: this test needs {}: cargo build -p memvisor-shim", path.display());
     None
 }
