@@ -42,6 +42,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Measure this machine: how fast pages are saved and loaded, and what a fault costs
     Bench(BenchArgs),
+    /// Live through an invented host and its spaces under the real policy, or make recorded plans again
+    Sim(SimArgs),
     /// Print a script that completes memvisor's arguments in a shell
     Completions {
         /// The shell to complete in
@@ -257,6 +259,40 @@ pub struct BenchArgs {
     /// Where the file store that is measured lies: a directory or a file [default: the directory for temporary files]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub store: Option<PathBuf>,
+}
+
+const SIM_AFTER_HELP: &str = "\
+The same scenario gives the same bytes on standard output, on any machine. How long plans took is said on standard error.
+
+Exit codes:
+  0    all that the scenario expects came true; all recorded plans came out again
+  1    something did not; the last line, or the first difference, says what
+  2    the scenario is refused: the line and the reason are said
+  125  a file cannot be read or written
+
+Examples:
+  memvisor sim crates/sim/scenarios/idle-tax.toml --plot idle-tax.png
+  memvisor sim --replay plans.jsonl";
+
+/// Arguments of `memvisor sim`.
+#[derive(Args, Debug)]
+#[command(after_long_help = SIM_AFTER_HELP, after_help = "See --help for exit codes and examples.")]
+pub struct SimArgs {
+    /// The scenario: an invented host, its spaces, and what is expected of them
+    #[arg(value_name = "SCENARIO.toml", value_hint = ValueHint::FilePath, required_unless_present = "replay")]
+    pub scenario: Option<PathBuf>,
+    /// Print the time series, or what came of a replay, as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Draw the time series into this file
+    #[arg(long, value_name = "FILE.png|svg", value_hint = ValueHint::FilePath)]
+    pub plot: Option<PathBuf>,
+    /// Record each plan with what it was made from, one JSON object a line
+    #[arg(long, value_name = "FILE.jsonl", value_hint = ValueHint::FilePath)]
+    pub record: Option<PathBuf>,
+    /// Make the plans again that were recorded in this file, by a node or with --record
+    #[arg(long, value_name = "FILE.jsonl", value_hint = ValueHint::FilePath, conflicts_with_all = ["scenario", "plot", "record"])]
+    pub replay: Option<PathBuf>,
 }
 
 /// Arguments of the built-in program of `bench`.

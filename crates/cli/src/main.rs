@@ -5,7 +5,7 @@
 //!            └─▶ space ──▶ supervise ──▶ sample ──▶ report, status    what happens
 //!  node                                            divides the host
 //!  client, top ──▶ a node                          what people ask it
-//!  doctor, bench, manual                                              what else can be asked
+//!  doctor, bench, sim, manual                                         what else can be asked
 //!  exit                                            how it all ends
 //! ```
 //!
@@ -32,6 +32,7 @@ mod program;
 mod report;
 mod run;
 mod sample;
+mod sim;
 mod space;
 mod status;
 mod store_bench;
@@ -71,6 +72,7 @@ fn execute(command: Command) -> Outcome {
         Command::Curve(args) => client::curve(&args),
         Command::Reload(args) => client::reload(&args),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Sim(args) => sim::sim(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::man(&directory),
         Command::Bench(args) => bench::bench(&args),

@@ -22,6 +22,17 @@ impl Random {
         (((self.bits() >> 32) * u64::from(below)) >> 32) as u32
     }
 
+    /// How many of `throws` succeed, each with this probability.
+    pub fn binomial(&mut self, throws: u32, probability: f64) -> u32 {
+        if probability <= 0.0 {
+            return 0;
+        }
+        if probability >= 1.0 {
+            return throws;
+        }
+        (0..throws).filter(|_| self.unit() < probability).count() as u32
+    }
+
     /// A number in `0.0..1.0`.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
@@ -46,7 +57,8 @@ pub fn zipf(pages: u32, skew: f64, placement: Placement, touches: usize, seed: u
     let mut sums = Vec::with_capacity(pages as usize);
     let mut sum = 0.0;
     for rank in 1..=pages {
-        sum += f64::from(rank).powf(-skew);
+        // The machine's own `powf` may differ from another's in the last bit.
+        sum += libm::pow(f64::from(rank), -skew);
         sums.push(sum);
     }
     let rank = |at: f64| sums.partition_point(|&sum| sum < at).min(pages as usize - 1);

@@ -32,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "memvisor-node",
             "memvisor-blade",
             "memvisor-cluster",
+            "memvisor-sim",
         ],
     ),
     ("memvisor-sim", &["memvisor-core", "memvisor-policy", "memvisor-proto"]),
