@@ -205,7 +205,12 @@ impl Space {
         }
         let log =
             word(header.log_pages()).saturating_sub(word(header.log_used_pages())) * memvisor_core::PAGE_BYTES as u64;
-        bytes > word(header.target_bytes()) + word(header.ram_limit_bytes()) * COMPRESSION_AT_BEST + log
+        // A node gives more as it is needed, up to the limit: what it gives at this moment says nothing of what can be had.
+        let most = match word(header.planned_ns()) {
+            0 => word(header.target_bytes()),
+            _ => word(header.target_bytes()).max(word(header.limit_bytes())),
+        };
+        bytes > (word(header.ram_limit_bytes()) * COMPRESSION_AT_BEST + log).saturating_add(most)
     }
 
     /// Whether everything shall come back to plain DRAM.
@@ -216,5 +221,39 @@ impl Space {
     /// Whether an option of the run is set.
     pub fn has_option(&self, bit: u64) -> bool {
         self.header().options().load(Ordering::Relaxed) & bit != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memvisor_proto::Layout;
+    use memvisor_sys::shared::SharedFile;
+
+    fn space(target_bytes: u64) -> Space {
+        let file = SharedFile::create(c"memvisor-test", Layout::FILE_BYTES as u64).expect("a sparse file is made");
+        let space = Space::new(file.map(Layout::FILE_BYTES).expect("it is mapped"));
+        space.header().target_bytes().store(target_bytes, Ordering::Relaxed);
+        space.header().limit_bytes().store(u64::MAX, Ordering::Relaxed);
+        space
+    }
+
+    #[test]
+    fn memory_beyond_all_means_is_refused_unless_a_node_may_give_more() {
+        let space = space(64 << 20);
+        assert!(space.refuses(300 << 20) && !space.refuses(60 << 20));
+        space.header().planned_ns().store(1, Ordering::Relaxed);
+        assert!(!space.refuses(300 << 20), "nobody has said how much the node has");
+        space.header().limit_bytes().store(128 << 20, Ordering::Relaxed);
+        assert!(space.refuses(300 << 20) && !space.refuses(100 << 20));
+    }
+
+    #[test]
+    fn a_space_that_drains_has_room_whatever_is_charged() {
+        let space = space(64 << 20);
+        space.header().charged_pages().store(1 << 20, Ordering::Relaxed);
+        assert!(space.headroom_pages() < 0);
+        space.header().drain().store(1, Ordering::Relaxed);
+        assert!(space.headroom_pages() > 1 << 40);
     }
 }
