@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicU64;
 /// The first word of a space.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"memvisor");
 /// Changes whenever a word changes its meaning.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Members that a space can have at one time.
 pub const MEMBERS_MAX: usize = 256;
 /// Frames in the largest staging area.
