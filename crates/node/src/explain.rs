@@ -81,6 +81,9 @@ fn reason(grant: &Grant, told_bytes: u64) -> wire::Reason {
     }
 }
 
+/// The part of a target by which what is told may differ from it unsaid.
+const TOLD_PART: u64 = 100;
+
 /// All that sentences are made from.
 struct Sentences<'a> {
     name: &'a str,
@@ -166,7 +169,10 @@ impl Sentences<'_> {
         let (target, goal) = (Size(self.reason.target_bytes), Size(self.reason.goal_bytes));
         match self.grant.reason.step {
             Step::Whole => None,
-            Step::DeadBand => Some(format!("Its target stays at {target}: {goal} would be too small a change.")),
+            Step::DeadBand => {
+                let off = Size(self.reason.goal_bytes.abs_diff(self.reason.target_bytes));
+                Some(format!("Its target stays at {target}: its goal is {off} off, too little to be worth a change."))
+            }
             Step::Rate => Some(format!(
                 "Its target is {target} on the way to {goal}: it falls by no more than {} a second.",
                 Size(self.settings.shrink_bytes_per_s)
@@ -177,20 +183,21 @@ impl Sentences<'_> {
 
     fn told(&self) -> Option<String> {
         let (told, target) = (self.reason.budget_bytes, self.reason.target_bytes);
-        if told > target {
+        // Rounding is nobody's concern.
+        if told.abs_diff(target) <= target / TOLD_PART {
+            None
+        } else if told > target {
             Some(format!(
                 "Its pager is told {}: {} beyond the target, which nobody else was granted.",
                 Size(told),
                 Size(told - target)
             ))
-        } else if told < target {
+        } else {
             Some(format!(
                 "Its pager is told {} so far: {} have still to come back from others.",
                 Size(told),
                 Size(target - told)
             ))
-        } else {
-            None
         }
     }
 
@@ -304,7 +311,8 @@ mod tests {
         let known = |told_bytes| BTreeMap::from([(SpaceId(1), Known { name: "cache", told_bytes })]);
         let said = |told| explain(SpaceId(1), &situation, &plan, &settings, &known(told)).unwrap().sentences.join(" ");
         let target = plan.grants[0].target_bytes;
-        assert!(said(target - 4096).contains("have still to come back"));
-        assert!(said(target + 4096).contains("beyond the target"));
+        assert!(said(target - target / 10).contains("have still to come back"));
+        assert!(said(target + target / 10).contains("beyond the target"));
+        assert!(!said(target - 4096).contains("is told"));
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Samples kept in full: ten minutes at one a second.
@@ -162,7 +163,7 @@ impl History {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let log = OpenOptions::new().append(true).create(true).open(path)?;
+        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         // A line that was cut off must not swallow the next.
         Ok(Self { rings, path: path.to_owned(), log, pending: String::from("\n"), written })
     }

@@ -1,7 +1,57 @@
-//! The unit of the service manager.
+//! The service manager: its unit, and what it is told.
 
+mod common;
+
+use common::{NodeProcess, until};
+use memvisor_sys::process;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+
+const SIGHUP: i32 = 1;
+
+#[test]
+fn the_process_of_a_node() {
+    common::be_the_node();
+}
+
+#[test]
+fn the_service_manager_is_told_of_start_life_reload_and_end() {
+    let mut node = NodeProcess::start("1GiB", "");
+    node.kill();
+    let path = node.scratch.0.join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let mut heard = String::new();
+    let mut hears = |what: &str| {
+        until(&format!("the manager hears {what}"), || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = manager.recv(&mut buffer) {
+                heard += &String::from_utf8_lossy(&buffer[..length]);
+                heard.push('\n');
+            }
+            // What came before is no answer to what comes after.
+            match heard.find(what) {
+                Some(at) => {
+                    heard.drain(..at + what.len());
+                    true
+                }
+                None => false,
+            }
+        });
+    };
+    let mut child = node.command().env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    hears("READY=1");
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
+    process::kill(child.id(), SIGHUP).unwrap();
+    hears("RELOADING=1");
+    hears("MONOTONIC_USEC=");
+    hears("READY=1");
+    process::kill(child.id(), process::SIGTERM).unwrap();
+    hears("STOPPING=1");
+    assert!(child.wait().unwrap().success());
+}
 
 #[test]
 fn the_service_manager_finds_nothing_wrong_with_the_unit() {
