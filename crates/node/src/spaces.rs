@@ -183,6 +183,11 @@ impl SpaceView {
         set(self.header().planned_ns(), now_ns);
     }
 
+    /// Tells its pagers how long a period of their samplers is at least.
+    pub fn set_sample_period(&self, period: Duration) {
+        set(self.header().sample_period_ms(), period.as_millis() as u64);
+    }
+
     /// DRAM that it is charged for, in bytes.
     pub fn charged_bytes(&self) -> u64 {
         let header = self.header();

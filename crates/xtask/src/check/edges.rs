@@ -34,7 +34,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
         ],
     ),
     ("memvisor-sim", &["memvisor-core", "memvisor-policy", "memvisor-proto"]),
-    ("memvisor-bench", &[]),
+    ("memvisor-bench", &["memvisor-proto"]),
     ("memvisor-acceptance", &[]),
     ("xtask", &[]),
 ];
