@@ -460,6 +460,7 @@ mod tests {
         let config = parse(&example()).unwrap();
         assert_eq!((config.dram, config.period), (Dram::Percent(75), Duration::from_secs(1)));
         assert_eq!(config.settings, Settings::default());
+        assert_eq!(config.sample_period, SAMPLE_PERIOD);
         assert_eq!(config.classes[&Class::Batch].shares, Some(Shares(250)));
         assert_eq!((config.stores[0].name.as_str(), config.stores[0].capacity), ("nvme", Bytes(200 << 30)));
         let rule = Rule {
@@ -496,6 +497,7 @@ mod tests {
             ("period = \"1s\"", "node.toml, line 1, column 1: ", "missing field `dram`"),
             ("dram = \"1G\"\ntax = 1.0", "node.toml, line 2, column 7: ", "a tax is a part from 0 to 0.99"),
             ("dram = \"1G\"\n[thresholds]\nhigh = 0.01", "node.toml, line 2, column 1: ", "thresholds fall"),
+            ("dram = \"1G\"\n[sample]\nperiod = \"1ms\"", "node.toml, line 3, column 10: ", "100 ms to 60 m"),
             ("dram = \"1G\"\n[calm]\nstalled = 2.0", "node.toml, line 3, column 11: ", "no part from 0 to 1"),
             ("dram = \"1G\"\n[classes.slow]\nshares = 1", "node.toml, line 2, column 10: ", "unknown variant `slow`"),
             ("dram = \"1G\"\n[classes.batch]\nshares = 0", "node.toml, line 3, column 10: ", "shares are 1 to"),

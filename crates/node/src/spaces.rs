@@ -13,6 +13,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The part of the file that a node maps: header and members.
 const VIEW_BYTES: usize = Layout::FRAMES;

@@ -39,7 +39,7 @@ impl Finding {
         print!("{}", self.table());
         lines::draw(&self.panels, &out.join(format!("{name}.png")))?;
         let json = json!({
-            "experiment": name, "holds": self.holds, "sentence": self.sentence, "facts": crate::machine::facts(),
+            "experiment": name, "holds": self.holds, "sentence": self.sentence, "facts": crate::machine::facts(&[]),
             "figures": self.figures, "columns": self.columns, "rows": self.rows,
         });
         let path = out.join(format!("{name}.json"));

@@ -41,7 +41,7 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     std::thread::sleep(lab.seconds(20, 8));
     let turns = if lab.quick { 5 } else { 12 };
     let mut pairs = Vec::new();
-    let mut turn = |scanner: &mut Tenant, order: &str| -> Result<(f64, f64), String> {
+    let turn = |scanner: &mut Tenant, order: &str| -> Result<(f64, f64), String> {
         scanner.tell(order)?;
         std::thread::sleep(RUN_IN);
         let from = Instant::now();
