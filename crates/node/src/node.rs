@@ -180,7 +180,10 @@ impl Node {
             record: stays.record.clone(),
             ..new
         };
-        self.attached.values().for_each(|space| space.view.set_sample_period(self.config.sample_period));
+        for space in self.attached.values_mut() {
+            space.view.set_sample_period(self.config.sample_period);
+            space.observer.sample_period = self.config.sample_period;
+        }
         self.publish_rules();
         info!(rules, ?changes, "the configuration was read again");
         self.step();
@@ -202,6 +205,7 @@ impl Node {
         self.kept.spaces.insert(id, record);
         view.set_sample_period(self.config.sample_period);
         let mut observer = Observer::default();
+        observer.sample_period = self.config.sample_period;
         observer.look(&view, clock::now_ns(), Depth::Processes);
         self.attached.insert(id, Attached { session, view, observer });
         session

@@ -28,7 +28,9 @@ use tree::Tree;
 /// Builds, checks, tests and measures memvisor.
 #[derive(Parser)]
 #[command(name = "cargo x", bin_name = "cargo x", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 well, 1 something failed, 2 wrong arguments, 3 a bench missed a goal or a claim does not hold.")]
+#[command(
+    after_help = "Exit codes: 0 well, 1 something failed, 2 wrong arguments, 3 a bench missed a goal or a claim does not hold."
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,

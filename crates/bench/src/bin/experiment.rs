@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 /// Makes experiments with a node and real processes.
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 all claims hold, 1 an experiment could not be made, 3 a claim does not hold.")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 all claims hold, 1 an experiment could not be made, 3 a claim does not hold."
+)]
 struct Args {
     /// Which; all if none is named
     names: Vec<String>,
@@ -42,7 +45,8 @@ fn run(args: &Args) -> Result<bool, String> {
     if let Some(unknown) = args.names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no experiment {unknown:?}; there are {}", known.join(", ")));
     }
-    let is_wanted = |experiment: &&Experiment| args.names.is_empty() || args.names.iter().any(|name| name == experiment.name);
+    let is_wanted =
+        |experiment: &&Experiment| args.names.is_empty() || args.names.iter().any(|name| name == experiment.name);
     let (mut all_hold, mut broken) = (true, Vec::new());
     for experiment in ALL.iter().filter(is_wanted) {
         println!("\n{}: {}", experiment.name, experiment.about);

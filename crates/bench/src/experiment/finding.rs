@@ -43,7 +43,8 @@ impl Finding {
             "figures": self.figures, "columns": self.columns, "rows": self.rows,
         });
         let path = out.join(format!("{name}.json"));
-        std::fs::write(&path, format!("{json:#}\n")).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        std::fs::write(&path, format!("{json:#}\n"))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         println!("{name}: {}: {}", if self.holds { "holds" } else { "DOES NOT HOLD" }, self.sentence);
         Ok(())
     }

@@ -44,7 +44,8 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     }
     let watched = watch.finish()?;
     let phases: Vec<Phase> = spans.iter().map(|&(tax, from, to)| phase(tax, from, to, &busy, &watched)).collect();
-    let began = Instant::now().checked_sub(Duration::from_secs_f64(watched.seconds(Instant::now()))).unwrap_or(spans[0].1);
+    let began =
+        Instant::now().checked_sub(Duration::from_secs_f64(watched.seconds(Instant::now()))).unwrap_or(spans[0].1);
     let line = busy.ops_line(began);
     for tenant in [busy, idle] {
         tenant.verify(&host)?;

@@ -70,7 +70,11 @@ pub const ALL: [Experiment; 5] = [
         about: "without a tax an idle and a busy space have the same; with a tax of 0.75 the busy one is faster by 30 %",
         run: idle_tax::run,
     },
-    Experiment { name: "shares", about: "shares of 2:1 give DRAM of 2:1 to spaces that are equally busy", run: shares::run },
+    Experiment {
+        name: "shares",
+        about: "shares of 2:1 give DRAM of 2:1 to spaces that are equally busy",
+        run: shares::run,
+    },
     Experiment {
         name: "noisy-neighbour",
         about: "a space that scans takes no more than its target, and costs a neighbour with a reservation 5 % at most",

@@ -100,6 +100,8 @@ fn judge(phases: &[Phase], truth: Vec<(f64, f64)>, believed: Vec<(f64, f64)>) ->
             seconds(rise),
             seconds(fall)
         ),
-        holds: phases.iter().all(|phase| phase.error <= ERROR) && rise.is_some_and(|rise| rise <= RISE_S) && fall.is_some(),
+        holds: phases.iter().all(|phase| phase.error <= ERROR)
+            && rise.is_some_and(|rise| rise <= RISE_S)
+            && fall.is_some(),
     }
 }

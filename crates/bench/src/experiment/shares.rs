@@ -26,7 +26,8 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
         tenant.tell("busy 1000")?;
         tenants.push(tenant);
     }
-    let words = tenants.iter().map(|tenant| Ok((tenant.name.clone(), tenant.words()?))).collect::<Result<_, String>>()?;
+    let words =
+        tenants.iter().map(|tenant| Ok((tenant.name.clone(), tenant.words()?))).collect::<Result<_, String>>()?;
     let began = Instant::now();
     let watch = Watch::start(host.dram_bytes(), words);
     std::thread::sleep(lab.seconds(40, 20));

@@ -128,7 +128,9 @@ impl Tenant {
         let end = lock(&self.said).ops.last().map_or(began, |(at, _)| *at);
         let second = Duration::from_secs(1);
         let seconds = end.saturating_duration_since(began).as_secs() as u32;
-        (0..seconds).map(|at| (f64::from(at) + 0.5, self.ops_per_s(began + second * at, began + second * (at + 1)))).collect()
+        (0..seconds)
+            .map(|at| (f64::from(at) + 0.5, self.ops_per_s(began + second * at, began + second * (at + 1))))
+            .collect()
     }
 
     /// Has every byte verified, and ends the program. Gives how many pages there were.
@@ -154,7 +156,8 @@ impl Tenant {
                 return Ok(());
             }
             if ended.is_some() || Instant::now() > until {
-                let log = std::fs::read_to_string(host.directory().join(format!("{}.log", self.name))).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(host.directory().join(format!("{}.log", self.name))).unwrap_or_default();
                 return Err(format!("{} does not get on ({ended:?}): {}", self.name, log.trim()));
             }
             std::thread::sleep(Duration::from_millis(20));

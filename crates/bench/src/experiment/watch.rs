@@ -116,7 +116,9 @@ impl Watched {
             let points = self.samples.iter().step_by(step);
             points.map(|sample| (self.seconds(sample.at), bytes(sample) as f64 / MIB as f64)).collect()
         };
-        let mut panel = Panel::new("DRAM charged, MiB").with("all", line(&Sample::charged)).with("host", line(&|_| self.host_bytes));
+        let mut panel = Panel::new("DRAM charged, MiB")
+            .with("all", line(&Sample::charged))
+            .with("host", line(&|_| self.host_bytes));
         for (at, name) in self.names.iter().enumerate().take(4) {
             panel = panel.with(name, line(&|sample| sample.spaces[at].charged));
         }

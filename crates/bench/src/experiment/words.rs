@@ -33,7 +33,8 @@ impl Words {
     pub(super) fn of(keeper: u32) -> Result<Self, String> {
         let wrong = |error: std::io::Error| format!("cannot read the descriptors of process {keeper}: {error}");
         for entry in std::fs::read_dir(format!("/proc/{keeper}/fd")).map_err(wrong)?.flatten() {
-            let is_memory = std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:"));
+            let is_memory =
+                std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:"));
             if let Some(words) = is_memory.then(|| File::open(entry.path()).ok().map(Self)).flatten()
                 && words.read(Layout::HEADER, 1).is_ok_and(|first| first[0].load(Relaxed) == MAGIC)
             {
