@@ -13,11 +13,15 @@
 //! is touched before a series begins; whatever is changed in the kernel (swap, zswap, page-cluster, cgroups) is put
 //! back at the end, after an error, after a signal, and at the next start if the last run was killed.
 //!
-//! Absent on purpose: any dependency on the product's crates. Only the outside of `memvisor` is used here.
+//! [`experiment`] makes the experiments of ESX with a node.
+//!
+//! Absent on purpose: any dependency on the product's crates but on the names of its shared words (ADR 9). Only the outside
+//! of `memvisor` is used here.
 #![forbid(unsafe_code)]
 
 pub mod cleanup;
 pub mod context;
+pub mod experiment;
 pub mod group;
 pub mod kv;
 pub mod machine;

@@ -3,6 +3,7 @@
 //! The picture is for a glance; the figures that count are in the table and in the JSON file.
 
 mod lettered;
+pub mod lines;
 
 use crate::pairs::Series;
 use crate::report::{Bench, Goal};

@@ -186,6 +186,9 @@ A configuration, in full:
   hysteresis = 0.0025
   stalled = 0.1
 
+  [sample]                         # how use is measured
+  period = \"30s\"                   # of time in which the program runs
+
   [classes.batch]                  # also standard, latency: what a space has when nobody says
   shares = 250
 

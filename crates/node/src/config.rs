@@ -21,6 +21,9 @@
 //! hysteresis = 0.0025
 //! stalled = 0.1
 //!
+//! [sample]                        # how use is measured
+//! period = "30s"                  # of time in which the program runs
+//!
 //! [classes.batch]                 # what a space of the class has when neither it nor a rule says
 //! shares = 250
 //!
@@ -56,6 +59,12 @@ pub const SYSTEM_STATE: &str = "/var/lib/memvisor";
 const PERIOD_MIN: Duration = Duration::from_millis(50);
 /// Plans less often than this would leave a program that grows waiting.
 const PERIOD_MAX: Duration = Duration::from_secs(60);
+/// A period of the samplers, if nobody says otherwise: that of ESX.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(30);
+/// A hundred pages are hidden in each period, and most come back by a fault: more often it would be felt.
+const SAMPLE_PERIOD_MIN: Duration = Duration::from_millis(100);
+/// Less often nothing would be known of a program for a day.
+const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
 /// A configuration that can be used.
 #[derive(Clone, PartialEq, Debug)]
@@ -72,6 +81,8 @@ pub struct Config {
     pub record: Option<PathBuf>,
     /// What the policy may turn.
     pub settings: Settings,
+    /// The least time of a period of the samplers of use, in run time of the program.
+    pub sample_period: Duration,
     /// What a space of a class has when nobody says.
     pub classes: BTreeMap<Class, ClassTable>,
     /// Stores that rules may name.
@@ -243,6 +254,8 @@ struct File {
     #[serde(default)]
     calm: Calm,
     #[serde(default)]
+    sample: SampleTable,
+    #[serde(default)]
     classes: BTreeMap<Class, ClassTable>,
     #[serde(default)]
     store: Vec<Spanned<StoreTable>>,
@@ -264,6 +277,24 @@ struct Calm {
     shrink: Option<Bytes>,
     hysteresis: Option<Part>,
     stalled: Option<Part>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct SampleTable {
+    period: Option<Spanned<Time>>,
+}
+
+impl SampleTable {
+    fn period(self) -> Result<Duration, Wrong> {
+        let Some(period) = self.period else { return Ok(SAMPLE_PERIOD) };
+        let (span, Time(period)) = (period.span(), period.into_inner());
+        if (SAMPLE_PERIOD_MIN..=SAMPLE_PERIOD_MAX).contains(&period) {
+            return Ok(period);
+        }
+        let (least, most) = (SAMPLE_PERIOD_MIN.as_millis(), SAMPLE_PERIOD_MAX.as_secs() / 60);
+        Err((format!("the period of samples is {least} ms to {most} m"), span))
+    }
 }
 
 /// A part, 0 to 1.
@@ -330,6 +361,7 @@ impl File {
         }
         let thresholds = self.thresholds.map_or_else(|| Ok(Thresholds::default()), in_order)?;
         let settings = self.calm.settings(self.tax, thresholds);
+        let sample_period = self.sample.period()?;
         let stores = stores(self.store)?;
         let rules = rules::compile(self.rule, &stores, users)?;
         Ok(Config {
@@ -339,6 +371,7 @@ impl File {
             state: self.state.unwrap_or_else(|| SYSTEM_STATE.into()),
             record: self.record,
             settings,
+            sample_period,
             classes: self.classes,
             stores,
             rules,
@@ -427,6 +460,7 @@ mod tests {
         let config = parse(&example()).unwrap();
         assert_eq!((config.dram, config.period), (Dram::Percent(75), Duration::from_secs(1)));
         assert_eq!(config.settings, Settings::default());
+        assert_eq!(config.sample_period, SAMPLE_PERIOD);
         assert_eq!(config.classes[&Class::Batch].shares, Some(Shares(250)));
         assert_eq!((config.stores[0].name.as_str(), config.stores[0].capacity), ("nvme", Bytes(200 << 30)));
         let rule = Rule {
@@ -463,6 +497,7 @@ mod tests {
             ("period = \"1s\"", "node.toml, line 1, column 1: ", "missing field `dram`"),
             ("dram = \"1G\"\ntax = 1.0", "node.toml, line 2, column 7: ", "a tax is a part from 0 to 0.99"),
             ("dram = \"1G\"\n[thresholds]\nhigh = 0.01", "node.toml, line 2, column 1: ", "thresholds fall"),
+            ("dram = \"1G\"\n[sample]\nperiod = \"1ms\"", "node.toml, line 3, column 10: ", "100 ms to 60 m"),
             ("dram = \"1G\"\n[calm]\nstalled = 2.0", "node.toml, line 3, column 11: ", "no part from 0 to 1"),
             ("dram = \"1G\"\n[classes.slow]\nshares = 1", "node.toml, line 2, column 10: ", "unknown variant `slow`"),
             ("dram = \"1G\"\n[classes.batch]\nshares = 0", "node.toml, line 3, column 10: ", "shares are 1 to"),

@@ -164,6 +164,7 @@ impl Node {
         note(new.dram != old.dram, "dram");
         note(new.settings != old.settings, "settings of the policy");
         note(new.classes != old.classes, "classes");
+        note(new.sample_period != old.sample_period, "period of samples");
         note(new.stores != old.stores, "stores");
         note(new.rules != old.rules, "rules");
         note(new.period != old.period, "period (after a restart)");
@@ -179,6 +180,10 @@ impl Node {
             record: stays.record.clone(),
             ..new
         };
+        for space in self.attached.values_mut() {
+            space.view.set_sample_period(self.config.sample_period);
+            space.observer.sample_period = self.config.sample_period;
+        }
         self.publish_rules();
         info!(rules, ?changes, "the configuration was read again");
         self.step();
@@ -198,7 +203,9 @@ impl Node {
         let session = Session(self.sessions);
         self.absent.remove(&id);
         self.kept.spaces.insert(id, record);
+        view.set_sample_period(self.config.sample_period);
         let mut observer = Observer::default();
+        observer.sample_period = self.config.sample_period;
         observer.look(&view, clock::now_ns(), Depth::Processes);
         self.attached.insert(id, Attached { session, view, observer });
         session

@@ -12,6 +12,7 @@ use memvisor_proto::Member;
 use memvisor_proto::histogram::{HISTOGRAM_WORDS, quantile_ns, upper_ns};
 use memvisor_proto::space::member_state;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// The least room that a space is believed to need to grow until the next plan, in bytes: with it the first pages of a
 /// program do not wait, and a hundred idle spaces ask for no more than a program of middle size.
@@ -21,9 +22,6 @@ const GROWTH_BYTES_MIN: u64 = 4 << 20;
 const GROWTH_TIMES: u64 = 2;
 /// The part of its footprint by which a space that asked for memory in vain is believed to grow.
 const HUNGRY_PART: u64 = 8;
-
-/// How long a page that was taken and wanted back counts as in use, in seconds: one period of the samplers.
-const REFAULTED_S: f64 = 30.0;
 
 /// What was read of a space at one instant.
 #[derive(Clone, Debug)]
@@ -79,6 +77,8 @@ impl Default for Look {
 /// Looks at one space again and again.
 #[derive(Debug, Default)]
 pub struct Observer {
+    /// How long a page that was taken and wanted back counts as in use: one period of the samplers.
+    pub sample_period: Duration,
     /// Those in member blocks, by block.
     seen: HashMap<usize, Seen>,
     /// Of all members that there have been.
@@ -97,7 +97,7 @@ struct Seen {
     counts: Counts,
     averages: Averages,
     recent: Recent,
-    /// Its pages in DRAM, in their place.
+    /// Its pages in DRAM, in their place. Its samples are of all of them, whether armed or plain.
     pages: u64,
 }
 
@@ -144,15 +144,20 @@ impl Observer {
         self.count(space, now_ns, depth);
         let look = self.read(space, now_ns, overhead_bytes);
         self.rates = (last_ns != 0).then(|| Rates::between(&self.last, &look));
-        let passed_s = now_ns.saturating_sub(last_ns) as f64 / 1e9;
-        self.refaulted_pages *= (-passed_s / REFAULTED_S).exp();
         if last_ns != 0 {
-            let (then, now) = (&self.last.counters, &look.counters);
-            self.refaulted_pages += stored_loads(now).saturating_sub(stored_loads(then)) as f64;
+            let then = std::mem::take(&mut self.last);
+            self.refault(&then, &look, now_ns.saturating_sub(last_ns) as f64 / 1e9);
         }
         self.last = look;
         self.last.active_bytes = self.active_bytes(space);
         &self.last
+    }
+
+    /// Counts what was stored and wanted back between two looks, which are `passed_s` apart.
+    fn refault(&mut self, then: &Look, now: &Look, passed_s: f64) {
+        let period_s = self.sample_period.as_secs_f64().max(f64::MIN_POSITIVE);
+        self.refaulted_pages *= (-passed_s / period_s).exp();
+        self.refaulted_pages += stored_loads(&now.counters).saturating_sub(stored_loads(&then.counters)) as f64;
     }
 
     /// What is in use, by the samples that pagers take, and what was taken and is wanted back, in bytes.
@@ -161,13 +166,9 @@ impl Observer {
         let members: Vec<MemberActivity> = space
             .members()
             .filter(|(_, member)| get(member.state()) == member_state::LIVE)
-            .filter_map(|(at, member)| {
+            .filter_map(|(at, _)| {
                 let seen = self.seen.get(&at)?;
-                Some(MemberActivity {
-                    resident_pages: get(member.resident_pages()),
-                    unarmed_pages: get(member.unarmed_bytes()) / page_bytes,
-                    active: seen.averages.active(),
-                })
+                Some(MemberActivity { pages: seen.pages, active: seen.averages.active() })
             })
             .collect();
         let demand = Demand {
@@ -413,6 +414,15 @@ mod tests {
         assert_eq!((rates.faults_per_s, rates.refaults_per_s, rates.growth_bytes), (10.0, 5.0, 500));
         let waited_s = upper_ns(20) as f64 * 1_000_000.0 / 1e9;
         assert!((rates.pressure - waited_s / 2.0 / 2.0).abs() < 1e-9, "{rates:?}");
+    }
+
+    #[test]
+    fn what_was_wanted_back_counts_for_a_period_of_the_samplers() {
+        let mut observer = Observer { sample_period: Duration::from_secs(2), ..Observer::default() };
+        observer.refault(&look(1, 0, 0, 0), &look(1, 0, 0, 1000), 0.0);
+        assert_eq!(observer.refaulted_pages, 1000.0);
+        observer.refault(&look(1, 0, 0, 1000), &look(3, 0, 0, 1000), 2.0);
+        assert!((observer.refaulted_pages - 1000.0 / std::f64::consts::E).abs() < 1e-6);
     }
 
     #[test]

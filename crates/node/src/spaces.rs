@@ -13,6 +13,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The part of the file that a node maps: header and members.
 const VIEW_BYTES: usize = Layout::FRAMES;
@@ -181,6 +182,11 @@ impl SpaceView {
     pub fn tell(&self, bytes: u64, now_ns: u64) {
         set(self.header().target_bytes(), bytes);
         set(self.header().planned_ns(), now_ns);
+    }
+
+    /// Tells its pagers how long a period of their samplers is at least.
+    pub fn set_sample_period(&self, period: Duration) {
+        set(self.header().sample_period_ms(), period.as_millis() as u64);
     }
 
     /// DRAM that it is charged for, in bytes.

@@ -6,7 +6,14 @@
 //! evictions does not run, and the page's heat is not raised by it.
 //!
 //! Looks are made only while a node plans. They need memory that is armed; of a program that fits into its target nothing
-//! is, so some pieces of it are armed at random, few enough not to matter.
+//! is. So some places of its plain memory are armed at random, few enough not to matter, and stand for all of it: a sample is
+//! taken from them as often as it would be from the plain memory, so the part that is found in use is that of both together.
+//!
+//! ```text
+//!   armed, page by page ─────────┐        plain ─────────────────────────────┐
+//!   ■■■■ ■■■■ ■■  ■■■■           │        ········▪·····▪··········▪·········│   ▪ places that stand for ·
+//!   0                            └ armed pages ─▶ + plain pages = candidates ┘
+//! ```
 
 use crate::monitor::{Monitor, Parking};
 use crate::regions::Arming;
@@ -19,12 +26,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Pages parked for looks before the monitor listens again.
 const LOOKS_MAX: usize = 16;
-/// Plain memory is looked into at so many places.
-const PROBES_MAX: u32 = 128;
+/// Plain memory is looked into at so many places: with more than a sample has pages hardly any two of its pages lie in one.
+const PROBES_MAX: usize = 128;
 /// What is armed at such a place: a run.
 const PROBE_BYTES: usize = RUN_PAGES * PAGE_BYTES;
+/// The part of plain memory that places may take.
+const PROBED_PART: usize = 8;
 /// Such places armed before the monitor listens again: each is a read of the process's mappings.
-const PROBES_PER_LOOK: u32 = 4;
+const PROBES_PER_LOOK: usize = 4;
+/// When plain memory has grown to so many halves of what it was, places are chosen anew: those that there are say nothing
+/// of what came later. Each time a part of it is armed, so it must not be often.
+const GROWN_HALVES: usize = 3;
 /// A program that hardly runs is idle after so many periods of wall time without one of run time.
 const IDLE_PERIODS: u64 = 4;
 
@@ -38,7 +50,10 @@ pub(crate) struct Looking {
     pub(crate) is_brought: bool,
     /// Since when the period runs: wall time, and the time for which the program ran.
     began: Option<(u64, u64)>,
-    probes: u32,
+    /// Where plain memory was armed that stands for the rest of it.
+    probes: Vec<usize>,
+    /// How much plain memory there was when the first of them was chosen, in bytes.
+    probed_bytes: usize,
     /// The window whose pages are told to a sample that was begun anew, by its place in the map.
     renewing: Option<usize>,
     random: u64,
@@ -52,7 +67,8 @@ impl Looking {
             heard_ns: 0,
             is_brought: false,
             began: None,
-            probes: 0,
+            probes: Vec::with_capacity(PROBES_MAX),
+            probed_bytes: 0,
             renewing: None,
             random: seed | 1,
         }
@@ -67,26 +83,41 @@ impl Looking {
     }
 }
 
-/// The armed pages of a member.
-struct Armed<'a> {
+/// All pages of a member: those in windows, then as many as are plain. Behind each of the latter is a page of a place that
+/// stands for them.
+struct Managed<'a, Resident> {
     windows: &'a WindowMap,
-    space: &'a crate::Space,
+    probes: &'a [usize],
+    plain_pages: u64,
+    is_resident: Resident,
 }
 
-impl Armed<'_> {
-    fn page(&self, at: u64) -> Option<PageIndex> {
-        let window = self.windows.nth(at as usize / WINDOW_PAGES)?;
-        Some(PageIndex::new(window, at as usize % WINDOW_PAGES))
-    }
-}
-
-impl Candidates for Armed<'_> {
-    fn count(&self) -> u64 {
+impl<Resident> Managed<'_, Resident> {
+    fn window_pages(&self) -> u64 {
         (self.windows.len() * WINDOW_PAGES) as u64
     }
 
+    fn page(&self, at: u64) -> Option<PageIndex> {
+        match at.checked_sub(self.window_pages()) {
+            None => {
+                let window = self.windows.nth(at as usize / WINDOW_PAGES)?;
+                Some(PageIndex::new(window, at as usize % WINDOW_PAGES))
+            }
+            Some(plain) => {
+                let probe = self.probes.get(plain as usize / RUN_PAGES % self.probes.len().max(1))?;
+                self.windows.peek(probe + plain as usize % RUN_PAGES * PAGE_BYTES)
+            }
+        }
+    }
+}
+
+impl<Resident: Fn(PageIndex) -> bool> Candidates for Managed<'_, Resident> {
+    fn count(&self) -> u64 {
+        self.window_pages() + self.plain_pages
+    }
+
     fn resident(&self, at: u64) -> Option<PageIndex> {
-        self.page(at).filter(|page| self.space.page(*page).get().is_resident())
+        self.page(at).filter(|page| (self.is_resident)(*page))
     }
 }
 
@@ -149,8 +180,13 @@ impl Monitor {
 
     /// Parks the page that is to be looked at next. Gives whether there was one.
     fn look_once(&mut self) -> bool {
-        let armed = Armed { windows: &self.windows, space: &self.space };
-        if let Some(page) = self.looking.sampler.choose(&armed) {
+        let managed = Managed {
+            windows: &self.windows,
+            probes: &self.looking.probes,
+            plain_pages: self.block.unarmed_bytes().load(Relaxed) / PAGE_BYTES as u64,
+            is_resident: |page| self.space.page(page).get().is_resident(),
+        };
+        if let Some(page) = self.looking.sampler.choose(&managed) {
             if self.hide(page) {
                 self.looking.sampler.heard(Event::Parked(page), self.block.sample());
             }
@@ -222,10 +258,13 @@ impl Monitor {
         for _ in 0..PROBES_PER_LOOK {
             let plain = |piece: &crate::regions::Piece| piece.arming == Arming::Unarmed;
             let bytes: usize = self.regions.iter().filter(plain).map(|piece| piece.bytes()).sum();
-            if bytes == 0 || self.looking.probes >= PROBES_MAX {
+            if self.looking.probed_bytes == 0 || bytes / GROWN_HALVES > self.looking.probed_bytes / 2 {
+                self.looking.probes.clear();
+                self.looking.probed_bytes = bytes;
+            }
+            if self.looking.probes.len() >= PROBES_MAX.min(bytes / PROBED_PART / PROBE_BYTES) {
                 return;
             }
-            self.looking.probes += 1;
             let mut at = self.looking.below(bytes);
             let chosen = self.regions.iter().filter(plain).find_map(|piece| match at.checked_sub(piece.bytes()) {
                 None => Some((piece, piece.start + at)),
@@ -235,9 +274,46 @@ impl Monitor {
                 }
             });
             if let Some((piece, address)) = chosen {
-                let start = (address / PROBE_BYTES * PROBE_BYTES).max(piece.start);
-                self.arm(start, (start + PROBE_BYTES).min(piece.end));
+                let place = address / PROBE_BYTES * PROBE_BYTES;
+                self.arm(place.max(piece.start), (place + PROBE_BYTES).min(piece.end));
+                self.looking.probes.push(place);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memvisor_core::WINDOW_BYTES;
+
+    #[test]
+    fn places_are_looked_into_as_often_as_the_plain_memory_that_they_stand_for() {
+        let mut windows = WindowMap::default();
+        windows.insert(0, 7);
+        windows.insert(2 * WINDOW_BYTES, 8);
+        let probes = [2 * WINDOW_BYTES + 3 * PROBE_BYTES, 2 * WINDOW_BYTES + 9 * PROBE_BYTES];
+        // A quarter of the first window is in its place, and of the second the two places; the rest is plain.
+        let is_resident = |page: PageIndex| match page.window() {
+            7 => page.offset() < WINDOW_PAGES / 4,
+            _ => [3, 9].contains(&(page.offset() / RUN_PAGES)),
+        };
+        let plain_pages = 3 * WINDOW_PAGES as u64 / 4;
+        let managed = Managed { windows: &windows, probes: &probes, plain_pages, is_resident };
+        let seen: Vec<PageIndex> = (0..managed.count()).filter_map(|at| managed.resident(at)).collect();
+        let of_places =
+            |run: usize| seen.iter().filter(|page| page.window() == 8 && page.offset() / RUN_PAGES == run).count();
+        assert_eq!(seen.len(), WINDOW_PAGES / 4 + 2 * RUN_PAGES + plain_pages as usize);
+        assert_eq!(
+            (of_places(3), of_places(9)),
+            (RUN_PAGES + plain_pages as usize / 2, RUN_PAGES + plain_pages as usize / 2)
+        );
+    }
+
+    #[test]
+    fn plain_memory_for_which_nothing_stands_is_not_looked_into() {
+        let windows = WindowMap::default();
+        let managed = Managed { windows: &windows, probes: &[], plain_pages: 100, is_resident: |_| true };
+        assert!((0..managed.count()).all(|at| managed.resident(at).is_none()));
     }
 }

@@ -20,6 +20,12 @@ impl WindowMap {
         Some(PageIndex::new(self.entries[self.last].1, address % WINDOW_BYTES / PAGE_BYTES))
     }
 
+    /// As [`WindowMap::find`], without remembering the window.
+    pub fn peek(&self, address: usize) -> Option<PageIndex> {
+        let at = self.entries.binary_search_by_key(&(address / WINDOW_BYTES), |entry| entry.0).ok()?;
+        Some(PageIndex::new(self.entries[at].1, address % WINDOW_BYTES / PAGE_BYTES))
+    }
+
     /// Adds a window.
     pub fn insert(&mut self, address: usize, window: u32) {
         let key = address / WINDOW_BYTES;
@@ -73,6 +79,7 @@ mod tests {
         assert_eq!(map.find(5 * WINDOW_BYTES + 3 * PAGE_BYTES + 17), Some(PageIndex::new(9, 3)));
         assert_eq!(map.find(2 * WINDOW_BYTES), Some(PageIndex::new(4, 0)));
         assert_eq!(map.find(3 * WINDOW_BYTES), None);
+        assert_eq!((map.peek(2 * WINDOW_BYTES), map.peek(3 * WINDOW_BYTES)), (Some(PageIndex::new(4, 0)), None));
         let spans: Vec<_> = map.spans(2 * WINDOW_BYTES - PAGE_BYTES, 5 * WINDOW_BYTES + 2 * PAGE_BYTES).collect();
         assert_eq!(
             spans,

@@ -4,6 +4,7 @@
 //!   check   format, lints, docs, crate edges, names in docs, paths of one machine     writes nothing into the tree
 //!   test    setup, build, unit and integration tests, loom, real programs, and what could not run
 //!   bench, demo                 memvisor-bench, built first
+//!   experiment                  those of ESX, on real processes
 //!   soak                        real programs for long
 //!   setup, doc, man, ci
 //! ```
@@ -27,7 +28,9 @@ use tree::Tree;
 /// Builds, checks, tests and measures memvisor.
 #[derive(Parser)]
 #[command(name = "cargo x", bin_name = "cargo x", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 well, 1 something failed, 2 wrong arguments, 3 a bench missed a goal.")]
+#[command(
+    after_help = "Exit codes: 0 well, 1 something failed, 2 wrong arguments, 3 a bench missed a goal or a claim does not hold."
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -59,6 +62,14 @@ enum Command {
     },
     /// Show the main job: Redis with a gigabyte of data in a quarter of the DRAM, every value read back
     Demo,
+    /// Make the experiments of the ESX paper with a node and real processes
+    Experiment {
+        /// Which [default: all]; a wrong name lists them
+        names: Vec<String>,
+        /// Shorter: a look, not a claim
+        #[arg(long)]
+        quick: bool,
+    },
     /// Run the real programs for long
     Soak {
         /// Which [default: all]
@@ -82,6 +93,7 @@ fn main() -> ExitCode {
         Command::Test { no_programs, no_setup } => test::all(&tree, &cargo, &test::Choice { no_programs, no_setup }),
         Command::Bench { names, pairs, quick } => programs::bench(&tree, &cargo, &names, pairs, quick),
         Command::Demo => programs::demo(&tree, &cargo),
+        Command::Experiment { names, quick } => programs::experiment(&tree, &cargo, &names, quick),
         Command::Soak { names } => programs::soak(&tree, &cargo, &names),
         Command::Doc => check::documentation(&cargo),
         Command::Ci => test::all(&tree, &cargo, &test::Choice::default()).and_then(|()| check::all(&tree, &cargo)),

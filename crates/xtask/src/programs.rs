@@ -31,6 +31,17 @@ pub fn demo(tree: &Tree, cargo: &Cargo) -> Result<(), Failure> {
     measured(tree, &mut command)
 }
 
+/// `cargo x experiment`.
+pub fn experiment(tree: &Tree, cargo: &Cargo, names: &[String], quick: bool) -> Result<(), Failure> {
+    build(cargo)?;
+    let mut command = Command::new(tree.built("experiment"));
+    command.arg("--out").arg(tree.target().join("experiment")).args(names);
+    if quick {
+        command.arg("--quick");
+    }
+    measured(tree, &mut command)
+}
+
 /// `cargo x soak`.
 pub fn soak(tree: &Tree, cargo: &Cargo, names: &[String]) -> Result<(), Failure> {
     prepare(tree, cargo)?;

@@ -10,11 +10,9 @@ pub const STALLED_WHOLE: f64 = 0.2;
 /// What is known of one member.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct MemberActivity {
-    /// Pages in their place in armed memory: those that samples are taken from.
-    pub resident_pages: u64,
-    /// Pages of memory that is not armed: no page of it can be sampled, and all of it counts as active.
-    pub unarmed_pages: u64,
-    /// The active part of the resident pages.
+    /// Pages in their place, and what is not armed at its whole size: what samples are taken from, or stand for.
+    pub pages: u64,
+    /// The active part of them.
     pub active: Part,
 }
 
@@ -43,7 +41,7 @@ pub struct Activity {
 
 /// The activity of a space. [`Part::UNKNOWN`] of nothing when it has no pages.
 pub fn of_space(members: &[MemberActivity], demand: Demand) -> Activity {
-    let pages: f64 = members.iter().map(|member| (member.resident_pages + member.unarmed_pages) as f64).sum();
+    let pages: f64 = members.iter().map(|member| member.pages as f64).sum();
     if pages <= 0.0 {
         return Activity { active: Part::UNKNOWN, active_pages: 0.0, wanted_pages: refaulted(demand) };
     }
@@ -57,10 +55,10 @@ fn together(members: &[MemberActivity], pages: f64) -> Part {
     let (mut active, mut below, mut above) = (0.0, 0.0, 0.0);
     for member in members {
         let Part { low, expected, high } = member.active;
-        let resident = member.resident_pages as f64;
-        active += expected * resident + member.unarmed_pages as f64;
-        below += ((expected - low) * resident).powi(2);
-        above += ((high - expected) * resident).powi(2);
+        let own = member.pages as f64;
+        active += expected * own;
+        below += ((expected - low) * own).powi(2);
+        above += ((high - expected) * own).powi(2);
     }
     let bound = |pages_off: f64| ((active + pages_off) / pages).clamp(0.0, 1.0);
     Part { low: bound(-below.sqrt()), expected: bound(0.0), high: bound(above.sqrt()) }
@@ -83,9 +81,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn member(resident_pages: u64, expected: f64, off: f64) -> MemberActivity {
+    fn member(pages: u64, expected: f64, off: f64) -> MemberActivity {
         let active = Part { low: expected - off, expected, high: expected + off };
-        MemberActivity { resident_pages, unarmed_pages: 0, active }
+        MemberActivity { pages, active }
     }
 
     #[test]
@@ -105,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sampled_is_not_taken_for_idle() {
-        let unarmed = MemberActivity { resident_pages: 0, unarmed_pages: 3_000, active: Part::UNKNOWN };
-        let activity = of_space(&[unarmed, member(1_000, 0.0, 0.0)], Demand::default());
+    fn what_was_not_sampled_yet_is_not_taken_for_idle() {
+        let new = MemberActivity { pages: 3_000, active: Part::UNKNOWN };
+        let activity = of_space(&[new, member(1_000, 0.0, 0.0)], Demand::default());
         assert!((activity.active.expected - 0.75).abs() < 1e-9, "{activity:?}");
     }
 
@@ -133,16 +131,16 @@ mod tests {
     proptest! {
         #[test]
         fn the_whole_is_a_part_and_its_bounds_hold_it(
-            members in prop::collection::vec((0..1u64 << 40, 0..1u64 << 40, 0.0..1.0f64, 0.0..1.0f64, 0.0..1.0f64), 0..20),
+            members in prop::collection::vec((0..1u64 << 40, 0.0..1.0f64, 0.0..1.0f64, 0.0..1.0f64), 0..20),
             refaulted_pages: u64, stored_pages: u64, stalled in 0.0..2.0f64,
         ) {
             let members: Vec<_> = members
                 .into_iter()
-                .map(|(resident_pages, unarmed_pages, one, two, three)| {
+                .map(|(pages, one, two, three)| {
                     let mut parts = [one, two, three];
                     parts.sort_by(f64::total_cmp);
                     let [low, expected, high] = parts;
-                    MemberActivity { resident_pages, unarmed_pages, active: Part { low, expected, high } }
+                    MemberActivity { pages, active: Part { low, expected, high } }
                 })
                 .collect();
             let activity = of_space(&members, Demand { refaulted_pages, stored_pages, stalled });

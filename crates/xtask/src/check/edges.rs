@@ -36,7 +36,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         ],
     ),
     ("memvisor-sim", &["memvisor-core", "memvisor-policy", "memvisor-proto"]),
-    ("memvisor-bench", &[]),
+    ("memvisor-bench", &["memvisor-proto"]),
     ("memvisor-acceptance", &[]),
     ("xtask", &[]),
 ];
