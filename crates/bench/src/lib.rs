@@ -15,7 +15,7 @@
 //!
 //! [`experiment`] makes the experiments of ESX with a node.
 //!
-//! Absent on purpose: any dependency on the product's crates but on the names of its shared words (ADR 9). Only the outside
+//! Absent on purpose: any dependency on the product's crates but on the names of its shared words (ADR 10). Only the outside
 //! of `memvisor` is used here.
 #![forbid(unsafe_code)]
 
