@@ -308,8 +308,7 @@ impl Space {
             stalled: self.pressure,
         };
         let member = MemberActivity {
-            resident_pages: (self.hot + self.cold) as u64,
-            unarmed_pages: 0,
+            pages: (self.hot + self.cold) as u64,
             active: self.averages.active(),
         };
         let activity = of_space(&[member], demand);
