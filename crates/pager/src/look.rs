@@ -163,7 +163,7 @@ impl Monitor {
         }
         self.mind_period();
         self.tell_renewed();
-        if self.nascent.is_some() || self.is_stuck() || self.slack() < 0 || self.staging.room() < LOOKS_MAX as u64 {
+        if self.nascent.is_some() || self.is_stuck() || self.slack() < 0 || self.staging.free() < LOOKS_MAX as u64 {
             return;
         }
         if !self.hold_layout() {
