@@ -167,6 +167,14 @@ impl Sampler {
         }
     }
 
+    /// The pages that are out and were not touched in this period.
+    pub fn untouched(&self) -> impl Iterator<Item = PageIndex> + '_ {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Out(page) => Some(*page),
+            Slot::Free | Slot::Done(_) => None,
+        })
+    }
+
     fn begin(&mut self, words: SampleWords<'_>) {
         self.clear();
         self.is_running = true;
@@ -282,6 +290,21 @@ mod tests {
         }
         sampler.heard(Event::Vanished(out[0]), shared.words());
         assert_eq!(shared.words().present(), Tally { period: 1, pages: 10, touched: 2 });
+    }
+
+    #[test]
+    fn what_is_out_and_was_not_touched_is_known_until_the_period_ends() {
+        let (mut sampler, shared) = (Sampler::new(10, 1), Shared::new());
+        let out = fill(&mut sampler, &Sparse { pages: 1_000, every: 1 }, &shared);
+        sampler.heard(Event::Touched(out[0]), shared.words());
+        sampler.heard(Event::Vanished(out[1]), shared.words());
+        let mut untouched: Vec<_> = sampler.untouched().collect();
+        let mut rest = out[2..].to_vec();
+        untouched.sort();
+        rest.sort();
+        assert_eq!(untouched, rest);
+        sampler.heard(Event::PeriodEnded, shared.words());
+        assert_eq!(sampler.untouched().count(), 0);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Monitor {
         }
         self.mind_period();
         self.tell_renewed();
-        if self.nascent.is_some() || self.is_stuck() || self.slack() < 0 || self.staging.room() < LOOKS_MAX as u64 {
+        if self.nascent.is_some() || self.is_stuck() || self.slack() < 0 || self.staging.free() < LOOKS_MAX as u64 {
             return;
         }
         if !self.hold_layout() {
@@ -228,13 +228,29 @@ impl Monitor {
             if passed_ns.min(ran_ns) < period_ns && passed_ns < period_ns.saturating_mul(IDLE_PERIODS) {
                 return;
             }
+            let untouched: Vec<PageIndex> = self.looking.sampler.untouched().collect();
             self.looking.sampler.heard(Event::PeriodEnded, self.block.sample());
+            self.take_back(&untouched);
             if self.looking.recorder.renew(self.block.curve()) {
                 self.looking.renewing = Some(0);
             }
         }
         self.looking.sampler.heard(Event::PeriodBegan, self.block.sample());
         self.looking.began = Some((now_ns, run_ns));
+    }
+
+    /// Brings back pages of a period that ended, of which none was touched. A look that was no eviction leaves memory as it
+    /// was; and if only what is in use came back, soon nothing else would be left to be looked at, least of all where
+    /// a few places stand for much. Where DRAM is short they stay away, as idle pages should.
+    fn take_back(&mut self, pages: &[PageIndex]) {
+        for page in pages {
+            if self.slack() <= 0 {
+                return;
+            }
+            if !self.space.page(*page).get().is_resident() {
+                self.bring_back(*page);
+            }
+        }
     }
 
     /// Tells a sample that was begun anew what is in its place, a window at a time.

@@ -92,16 +92,21 @@ impl Staging {
         self.space.frame(self.member, frame.0)
     }
 
+    /// Frames that are free, wherever they lie: who parks page by page can park so many.
+    pub fn free(&self) -> u64 {
+        self.frames - (self.parked - self.dropped)
+    }
+
     /// Frames that could be parked into now, in one piece without the wrap.
-    pub fn room(&self) -> u64 {
+    fn room(&self) -> u64 {
         let until_wrap = self.frames - self.parked % self.frames;
-        (self.frames - (self.parked - self.dropped)).min(until_wrap)
+        self.free().min(until_wrap)
     }
 
     /// Whether `count` frames are free in one piece; skips the end of the ring when they are not before the wrap.
     pub fn has_room(&mut self, count: u64) -> bool {
         let until_wrap = self.frames - self.parked % self.frames;
-        if until_wrap < count && self.frames - (self.parked - self.dropped) >= until_wrap {
+        if until_wrap < count && self.free() >= until_wrap {
             for _ in 0..until_wrap {
                 let frame = Frame((self.parked % self.frames) as u32);
                 self.entry(frame).set(None, SlotRef::None);
@@ -186,5 +191,28 @@ impl Staging {
     /// Whether every frame is nobody's.
     pub fn is_idle(&self) -> bool {
         self.freed == self.parked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memvisor_proto::Layout;
+    use memvisor_sys::shared::SharedFile;
+
+    #[test]
+    fn an_empty_ring_is_free_wherever_it_stands() {
+        let file = SharedFile::create(c"staging-test", Layout::FILE_BYTES as u64).unwrap();
+        let space = Space::new(file.map(Layout::FILE_BYTES).unwrap());
+        let area = StagingArea::new(FRAMES_MIN as u32).unwrap();
+        let mut staging = Staging::new(space, MemberIndex(0), area, FRAMES_MIN);
+        for _ in 0..3 * FRAMES_MIN {
+            assert_eq!(staging.free(), FRAMES_MIN);
+            assert!(staging.has_room(1));
+            staging.publish(1);
+            assert_eq!(staging.free(), FRAMES_MIN - 1);
+            staging.free_oldest();
+            staging.drop_freed();
+        }
     }
 }
