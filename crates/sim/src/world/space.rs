@@ -307,10 +307,7 @@ impl Space {
             stored_pages: stored as u64,
             stalled: self.pressure,
         };
-        let member = MemberActivity {
-            pages: (self.hot + self.cold) as u64,
-            active: self.averages.active(),
-        };
+        let member = MemberActivity { pages: (self.hot + self.cold) as u64, active: self.averages.active() };
         let activity = of_space(&[member], demand);
         let growth_bytes = ((self.touched - self.touched_at_plan) * GROWTH_TIMES * PAGE) as u64;
         self.touched_at_plan = self.touched;
