@@ -66,7 +66,9 @@ impl Monitor {
             let page = PageIndex(first.0 + self.drain.page as u32);
             self.drain.page += 1;
             match PageCell(&self.space.table(window)[page.offset()]).get().page() {
-                Page::Outside | Page::Untouched | Page::Resident(_) | Page::Lost => {}
+                Page::Outside | Page::Untouched | Page::Resident(_) => {}
+                // Nobody may have touched it yet. Unregistered it would read as zeros, so it is poisoned first.
+                Page::Lost => self.bring_back(page),
                 Page::Stored(_)
                 | Page::Parked(_)
                 | Page::Saving(..)
