@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 const RUNS_PER_TURN: usize = 64;
 /// Room that is made when there is none: two runs, so that not every fault finds none.
 const ROOM_PAGES: i64 = 2 * RUN_PAGES as i64;
+/// Pages that a member keeps in their place when it may have so many: what one instruction needs, several times over.
+const FLOOR_PAGES: std::ops::RangeInclusive<u64> = RUN_PAGES as u64..=4 * RUN_PAGES as u64;
 /// How long the monitor yields to a keeper that holds the oldest frame before it takes the page back itself: a keeper that
 /// runs saves a batch in a tenth of that. Time, not turns: on a busy machine a turn is a time slice of somebody else's.
 const KEEPER_PATIENCE_NS: u64 = 2_000_000;
@@ -43,7 +45,7 @@ impl Monitor {
     /// and ends early when no store takes pages: they come back, and would be moved out again for ever.
     pub(crate) fn make_slack(&mut self, wanted: i64) -> bool {
         // What leaves now would be missing in a child that is being forked.
-        if self.nascent.is_some() || !self.hold_layout() {
+        if self.nascent.is_some() || self.is_at_floor() || !self.hold_layout() {
             return false;
         }
         let made = self.evict_until(wanted);
@@ -72,12 +74,24 @@ impl Monitor {
             if self.is_stuck() {
                 break;
             }
+            if self.is_at_floor() {
+                return false;
+            }
             if self.evict_run() == 0 {
                 self.arm_some();
             }
         }
         self.note_no_room();
         false
+    }
+
+    /// Whether this member has so little in DRAM that the page brought last would be the next to leave. Then its thread would
+    /// find it gone, and both would go on for ever: the others must give way.
+    fn is_at_floor(&self) -> bool {
+        let members = self.header.members().load(Relaxed).max(1);
+        let target_pages = self.header.target_bytes().load(Relaxed) / PAGE_BYTES as u64;
+        let floor = (target_pages / 4 / members).clamp(*FLOOR_PAGES.start(), *FLOOR_PAGES.end());
+        self.block.resident_pages().load(Relaxed) <= floor && self.block.unarmed_bytes().load(Relaxed) == 0
     }
 
     /// Whether it is of use to move pages out now: there are stores that take some, or it is time to ask them again.
