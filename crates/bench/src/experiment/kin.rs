@@ -1,8 +1,9 @@
 //! A process that is ended on every way out: when it is dropped, and when a signal ends the experiment.
 
 use crate::cleanup::Undo;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -111,8 +112,20 @@ fn end(slot: &Slot) {
         }
         std::thread::sleep(LOOK);
     }
+    // What it started would outlive it: a space's program does.
+    let own = children(child.id());
     let _ = child.kill();
     let _ = child.wait();
+    for one in own {
+        let _ = pidfd_send_signal(&one, Signal::KILL);
+    }
+}
+
+/// Handles of the processes that process `id` started, which stay theirs whoever waits for them.
+fn children(id: u32) -> Vec<OwnedFd> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    let ids = text.split_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?));
+    ids.filter_map(|id| pidfd_open(id, PidfdFlags::empty()).ok()).collect()
 }
 
 fn lock(slot: &Slot) -> MutexGuard<'_, Option<Child>> {

@@ -179,7 +179,9 @@ impl Server {
         let verified = match kind {
             Kind::Redis => {
                 let said = finish(self.kvload_command(&["verify"]), "kvload")?;
-                let said: serde_json::Value = serde_json::from_str(said.trim()).map_err(|error| error.to_string())?;
+                // Behind the marks of its phases.
+                let last = said.lines().last().unwrap_or_default();
+                let said: serde_json::Value = serde_json::from_str(last).map_err(|error| error.to_string())?;
                 let checked = said["values_checked"].as_u64().unwrap_or(0);
                 if checked != keys() {
                     return Err(format!("redis: {checked} values are right of {}", keys()));
