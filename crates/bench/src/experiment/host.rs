@@ -190,5 +190,7 @@ fn spawn(memvisor: &Path, directory: &Path) -> Result<Kin, String> {
     let mut command = Command::new(memvisor);
     command.arg("node").arg("--config").arg(directory.join("node.toml"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    Kin::spawn(&mut command).map(|(node, _)| node).map_err(|error| format!("cannot start {}: {error}", memvisor.display()))
+    Kin::spawn(&mut command)
+        .map(|(node, _)| node)
+        .map_err(|error| format!("cannot start {}: {error}", memvisor.display()))
 }

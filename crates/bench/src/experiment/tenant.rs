@@ -66,13 +66,7 @@ impl Tenant {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(super) fn run(
-        lab: &Lab,
-        host: &Host,
-        name: &str,
-        terms: &Terms,
-        program: &[OsString],
-    ) -> Result<Self, String> {
+    pub(super) fn run(lab: &Lab, host: &Host, name: &str, terms: &Terms, program: &[OsString]) -> Result<Self, String> {
         let stores = lab.out.join("stores");
         let wrong = |what: &str, error: std::io::Error| format!("{what} for {name}: {error}");
         std::fs::create_dir_all(&stores).map_err(|error| wrong("no store", error))?;

@@ -209,7 +209,7 @@ impl Server {
 
     fn kvload_command(&self, phases: &[&str]) -> Command {
         let mut command = Command::new(&self.kvload);
-        command.arg("--server").arg(self.place.join("socket")).args(["--pipeline", "1", "--any-version"]);
+        command.arg("--server").arg(self.place.join("socket")).args(["--pipeline", "16", "--any-version"]);
         command.args([format!("--keys={}", keys()), format!("--value={VALUE_BYTES}")]).args(phases);
         command
     }
