@@ -21,9 +21,9 @@ pub struct Believed {
     pub latest_bytes: u64,
 }
 
-/// What was used lately is believed to be over so many times faster than that memory is not used: just slowly enough that one sample of
-/// a hundred pages, which is off by a tenth now and then, moves nothing.
-const LATEST_TIMES: u64 = 10;
+/// By how much faster the latest samples are believed to have fallen than use is: of 30 s are left one and a half, two plans. One
+/// sample of a hundred pages is off by a tenth now and then.
+const LATEST_TIMES: u64 = 20;
 
 /// What one plan leaves for the next. The empty one is for the first.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

@@ -8,14 +8,15 @@ const PAGES_MIN: u16 = 16;
 /// The latest of one member. Begin with a new one when the member's process is another.
 ///
 /// A program that rests ends no period for a while: a period is one of run time. So the present period is asked as soon as it
-/// has lasted as long as the last one did: what was touched by then last time would have been touched by now.
+/// has lasted as long as the shorter of the last two: what was touched by then would have been touched by now. Of two, for
+/// the one in which it came to rest took long.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Latest {
     /// The last period that ended; 0 for none.
     period: u32,
-    /// When its end was seen, in nanoseconds, and how long it had lasted.
+    /// When its end was seen, in nanoseconds, and how long it and the one before had lasted.
     ended_ns: u64,
-    lasted_ns: u64,
+    lasted_ns: [u64; 2],
     /// The part that was touched in it.
     ended: f64,
     /// The part that was touched since, once that can be said.
@@ -27,11 +28,12 @@ impl Latest {
     pub fn observe(&mut self, ended: Tally, present: Tally, now_ns: u64) {
         if ended.period != self.period && ended.pages > 0 {
             let periods = if self.period == 0 { 1 } else { ended.period.wrapping_sub(self.period).max(1) };
-            self.lasted_ns = now_ns.saturating_sub(self.ended_ns) / u64::from(periods);
-            *self = Self { period: ended.period, ended_ns: now_ns, ended: part(ended), present: None, ..*self };
+            let lasted_ns = now_ns.saturating_sub(self.ended_ns) / u64::from(periods);
+            let lasted_ns = [lasted_ns, if periods > 1 { lasted_ns } else { self.lasted_ns[0] }];
+            *self = Self { period: ended.period, ended_ns: now_ns, lasted_ns, ended: part(ended), present: None };
         }
         let is_next = present.period != self.period && present.pages >= PAGES_MIN;
-        let is_ripe = now_ns.saturating_sub(self.ended_ns) >= self.lasted_ns;
+        let is_ripe = now_ns.saturating_sub(self.ended_ns) >= self.lasted_ns[0].min(self.lasted_ns[1]);
         self.present = match is_next {
             true if is_ripe => Some(part(present)),
             // What is touched already stays so.
@@ -78,6 +80,16 @@ mod tests {
         assert_eq!(latest.active(), 0.9);
         latest.observe(tally(3, 90), tally(4, 2), 4 * SECOND);
         assert_eq!(latest.active(), 0.02);
+    }
+
+    #[test]
+    fn the_period_in_which_a_program_came_to_rest_does_not_make_its_rest_be_known_later() {
+        let mut latest = busy();
+        // It worked for half a second of this one, and the sampler waited for more in vain.
+        latest.observe(tally(4, 70), tally(5, 0), 7 * SECOND);
+        assert_eq!(latest.active(), 0.7);
+        latest.observe(tally(4, 70), tally(5, 1), 8 * SECOND);
+        assert_eq!(latest.active(), 0.01);
     }
 
     #[test]
