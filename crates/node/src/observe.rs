@@ -6,7 +6,7 @@ use crate::spaces::{SpaceView, get, pages};
 use crate::wire::{Counters, Tiers};
 use memvisor_core::PAGE_BYTES;
 use memvisor_policy::Observation;
-use memvisor_policy::activity::{Activity, Averages, Demand, Latest, MemberActivity, of_space};
+use memvisor_policy::activity::{Averages, Demand, MemberActivity, of_space};
 use memvisor_policy::curve::{Curve, Recent};
 use memvisor_proto::Member;
 use memvisor_proto::histogram::{HISTOGRAM_WORDS, quantile_ns, upper_ns};
@@ -52,8 +52,6 @@ pub struct Look {
     pub overhead_bytes: u64,
     /// What is in use, and what was taken and is wanted back, in bytes.
     pub active_bytes: u64,
-    /// The same by the latest samples alone, in bytes.
-    pub latest_bytes: u64,
 }
 
 impl Default for Look {
@@ -72,7 +70,6 @@ impl Default for Look {
             fault_ns_max: 0,
             overhead_bytes: 0,
             active_bytes: 0,
-            latest_bytes: 0,
         }
     }
 }
@@ -99,7 +96,6 @@ struct Seen {
     who: (u64, u64),
     counts: Counts,
     averages: Averages,
-    latest: Latest,
     recent: Recent,
     /// Its pages in DRAM, in their place. Its samples are of all of them, whether armed or plain.
     pages: u64,
@@ -153,9 +149,7 @@ impl Observer {
             self.refault(&then, &look, now_ns.saturating_sub(last_ns) as f64 / 1e9);
         }
         self.last = look;
-        let activity = self.activity(space);
-        let bytes = |pages: f64| ((pages * PAGE_BYTES as f64) as u64).min(self.last.footprint_bytes());
-        (self.last.active_bytes, self.last.latest_bytes) = (bytes(activity.wanted_pages), bytes(activity.latest_pages));
+        self.last.active_bytes = self.active_bytes(space);
         &self.last
     }
 
@@ -166,16 +160,15 @@ impl Observer {
         self.refaulted_pages += stored_loads(&now.counters).saturating_sub(stored_loads(&then.counters)) as f64;
     }
 
-    /// What is in use, by the samples that pagers take, and what was taken and is wanted back.
-    fn activity(&self, space: &SpaceView) -> Activity {
+    /// What is in use, by the samples that pagers take, and what was taken and is wanted back, in bytes.
+    fn active_bytes(&self, space: &SpaceView) -> u64 {
         let page_bytes = PAGE_BYTES as u64;
         let members: Vec<MemberActivity> = space
             .members()
             .filter(|(_, member)| get(member.state()) == member_state::LIVE)
             .filter_map(|(at, _)| {
                 let seen = self.seen.get(&at)?;
-                let (active, latest) = (seen.averages.active(), seen.latest.active());
-                Some(MemberActivity { pages: seen.pages, active, latest })
+                Some(MemberActivity { pages: seen.pages, active: seen.averages.active() })
             })
             .collect();
         let demand = Demand {
@@ -183,7 +176,7 @@ impl Observer {
             stored_pages: self.last.tiers.stored_bytes / page_bytes,
             stalled: self.rates().pressure,
         };
-        of_space(&members, demand)
+        ((of_space(&members, demand).wanted_pages * PAGE_BYTES as f64) as u64).min(self.last.footprint_bytes())
     }
 
     /// What other sizes of DRAM would cost; `None` before pagers have recorded anything.
@@ -220,9 +213,7 @@ impl Observer {
             self.totals.add_since(&seen.counts, &now);
             seen.counts = now;
             seen.pages = get(member.resident_pages()) + get(member.unarmed_bytes()) / PAGE_BYTES as u64;
-            let (ended, present) = (member.sample().ended(), member.sample().present());
-            seen.averages.observe(ended, present);
-            seen.latest.observe(ended, present, now_ns);
+            seen.averages.observe(member.sample().ended(), member.sample().present());
             // A curve is of minutes, and its words are many.
             if depth == Depth::Processes {
                 seen.recent.observe(&member.curve().read(), now_ns);
@@ -259,7 +250,6 @@ impl Observer {
             fault_ns_max: self.totals.fault_ns_max,
             overhead_bytes,
             active_bytes: 0,
-            latest_bytes: 0,
         }
     }
 }
@@ -284,7 +274,6 @@ impl Look {
             charged_bytes: self.charged_bytes,
             wanted_bytes: footprint_bytes.saturating_add(growth_bytes),
             active_bytes: self.active_bytes,
-            latest_bytes: Some(self.latest_bytes),
             overhead_bytes: self.overhead_bytes,
             faults_per_s: rates.faults_per_s,
             refaults_per_s: rates.refaults_per_s,

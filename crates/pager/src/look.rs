@@ -37,9 +37,8 @@ const PROBES_PER_LOOK: usize = 4;
 /// When plain memory has grown to so many halves of what it was, places are chosen anew: those that there are say nothing
 /// of what came later. Each time a part of it is armed, so it must not be often.
 const GROWN_HALVES: usize = 3;
-/// A program that hardly runs is idle after so many periods of wall time without one of run time. One that has half a CPU is not
-/// taken for idle; with four, memory that others wait for came back twice as late.
-const IDLE_PERIODS: u64 = 2;
+/// A program that hardly runs is idle after so many periods of wall time without one of run time.
+const IDLE_PERIODS: u64 = 4;
 
 /// What watches the use of memory.
 pub(crate) struct Looking {

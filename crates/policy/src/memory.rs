@@ -16,14 +16,7 @@ pub struct Believed {
     pub wanted_bytes: u64,
     /// What it uses, in bytes.
     pub active_bytes: u64,
-    /// What of that it used lately, in bytes.
-    #[serde(default)]
-    pub latest_bytes: u64,
 }
-
-/// By how much faster the latest samples are believed to have fallen than use is: of 30 s are left one and a half, two plans. One
-/// sample of a hundred pages is off by a tenth now and then.
-const LATEST_TIMES: u64 = 20;
 
 /// What one plan leaves for the next. The empty one is for the first.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -60,32 +53,22 @@ impl Memory {
             Some(_) => lag.rise(self.capacity_bytes, observed_bytes),
             None => observed_bytes,
         };
-        let latest = Lag::over(elapsed_ns, settings.fall_ns / LATEST_TIMES);
-        let spaces = situation.spaces.iter().map(|space| self.believe_space(space, lag, latest)).collect();
+        let spaces = situation.spaces.iter().map(|space| self.believe_space(space, lag)).collect();
         Beliefs { elapsed_ns, capacity_bytes, spaces }
     }
 
-    fn believe_space(&self, space: &Space, lag: Lag, latest: Lag) -> Believed {
+    fn believe_space(&self, space: &Space, lag: Lag) -> Believed {
         let seen = &space.observation;
-        let latest_bytes = seen.latest_bytes.unwrap_or(seen.active_bytes).min(seen.active_bytes);
         match self.spaces.get(&space.id) {
-            Some(last) => {
-                let active_bytes = lag.fall(last.active_bytes, seen.active_bytes);
-                Believed {
-                    target_bytes: last.target_bytes,
-                    wanted_bytes: lag.fall(last.wanted_bytes, seen.wanted_bytes),
-                    active_bytes,
-                    latest_bytes: match seen.latest_bytes {
-                        Some(_) => latest.fall(last.latest_bytes, latest_bytes).min(active_bytes),
-                        None => active_bytes,
-                    },
-                }
-            }
+            Some(last) => Believed {
+                target_bytes: last.target_bytes,
+                wanted_bytes: lag.fall(last.wanted_bytes, seen.wanted_bytes),
+                active_bytes: lag.fall(last.active_bytes, seen.active_bytes),
+            },
             None => Believed {
                 target_bytes: seen.charged_bytes,
                 wanted_bytes: seen.wanted_bytes,
                 active_bytes: seen.active_bytes,
-                latest_bytes,
             },
         }
     }
@@ -121,10 +104,7 @@ mod tests {
     #[test]
     fn a_space_that_was_not_met_was_granted_what_it_holds() {
         let believed = Memory::default().believe(&situation(5, 0, 900), &Settings::default());
-        assert_eq!(
-            believed.spaces,
-            [Believed { target_bytes: 100, wanted_bytes: 900, active_bytes: 900, latest_bytes: 900 }]
-        );
+        assert_eq!(believed.spaces, [Believed { target_bytes: 100, wanted_bytes: 900, active_bytes: 900 }]);
         assert_eq!((believed.elapsed_ns, believed.capacity_bytes), (0, 100));
     }
 
@@ -132,10 +112,7 @@ mod tests {
     fn a_space_that_was_met_has_its_target_and_is_believed_slowly_that_it_rests() {
         let settings = Settings { fall_ns: 10, ..Settings::default() };
         let believed = after(&situation(5, 0, 900)).believe(&situation(15, 1000, 500), &settings);
-        assert_eq!(
-            believed.spaces,
-            [Believed { target_bytes: 77, wanted_bytes: 700, active_bytes: 700, latest_bytes: 700 }]
-        );
+        assert_eq!(believed.spaces, [Believed { target_bytes: 77, wanted_bytes: 700, active_bytes: 700 }]);
         assert_eq!((believed.elapsed_ns, believed.capacity_bytes), (10, 600));
     }
 

@@ -14,10 +14,6 @@ pub struct Observation {
     pub wanted_bytes: u64,
     /// The part of its footprint that is in use, in bytes: the active fraction f times what f was sampled from.
     pub active_bytes: u64,
-    /// What of that was in use in the latest sample alone, in bytes; the rest has the benefit of the doubt. `None` when that is not
-    /// known: there is no doubt then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub latest_bytes: Option<u64>,
     /// Memory of the program that is not managed, in bytes. It is in DRAM beside what is charged.
     pub overhead_bytes: u64,
     /// Faults served, each second.

@@ -71,7 +71,7 @@ fn dram_follows_changing_load() {
 }
 
 #[test]
-fn dram_follows_within_ten_seconds_also_when_the_host_is_too_small_for_what_was_used_and_what_is() {
+fn dram_follows_within_a_minute_when_the_host_is_too_small_even_for_what_is_used() {
     holds("dynamic-tight", &SEEDS);
 }
 

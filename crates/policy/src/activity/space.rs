@@ -14,8 +14,6 @@ pub struct MemberActivity {
     pub pages: u64,
     /// The active part of them.
     pub active: Part,
-    /// The part of them that was active in the latest sample, 0 to 1.
-    pub latest: f64,
 }
 
 /// What a space wants beside what it has.
@@ -39,23 +37,17 @@ pub struct Activity {
     pub active_pages: f64,
     /// Pages that it would use if it had them: the active ones, and those that were wanted back.
     pub wanted_pages: f64,
-    /// The same by the latest sample alone; no more than `wanted_pages`.
-    pub latest_pages: f64,
 }
 
 /// The activity of a space. [`Part::UNKNOWN`] of nothing when it has no pages.
 pub fn of_space(members: &[MemberActivity], demand: Demand) -> Activity {
     let pages: f64 = members.iter().map(|member| member.pages as f64).sum();
     if pages <= 0.0 {
-        let wanted_pages = refaulted(demand);
-        return Activity { active: Part::UNKNOWN, active_pages: 0.0, wanted_pages, latest_pages: wanted_pages };
+        return Activity { active: Part::UNKNOWN, active_pages: 0.0, wanted_pages: refaulted(demand) };
     }
     let active = stalled(together(members, pages), demand.stalled);
     let active_pages = active.expected * pages;
-    let wanted_pages = active_pages + refaulted(demand);
-    let latest = members.iter().map(|member| member.latest * member.pages as f64).sum::<f64>() / pages;
-    let latest_pages = (raised(latest, demand.stalled) * pages + refaulted(demand)).min(wanted_pages);
-    Activity { active, active_pages, wanted_pages, latest_pages }
+    Activity { active, active_pages, wanted_pages: active_pages + refaulted(demand) }
 }
 
 /// Members are sampled apart, so the squares of what each may be off add up.
@@ -79,12 +71,9 @@ fn refaulted(demand: Demand) -> f64 {
 
 /// Raises what is believed by how much the space waits.
 fn stalled(active: Part, stalled: f64) -> Part {
-    Part { low: active.low, expected: raised(active.expected, stalled), high: raised(active.high, stalled) }
-}
-
-fn raised(part: f64, stalled: f64) -> f64 {
     let believed = if stalled.is_finite() { (stalled / STALLED_WHOLE).clamp(0.0, 1.0) } else { 0.0 };
-    part + (1.0 - part) * believed
+    let raise = |part: f64| part + (1.0 - part) * believed;
+    Part { low: active.low, expected: raise(active.expected), high: raise(active.high) }
 }
 
 #[cfg(test)]
@@ -94,7 +83,7 @@ mod tests {
 
     fn member(pages: u64, expected: f64, off: f64) -> MemberActivity {
         let active = Part { low: expected - off, expected, high: expected + off };
-        MemberActivity { pages, active, latest: expected }
+        MemberActivity { pages, active }
     }
 
     #[test]
@@ -115,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_was_not_sampled_yet_is_not_taken_for_idle() {
-        let new = MemberActivity { pages: 3_000, active: Part::UNKNOWN, latest: 1.0 };
+        let new = MemberActivity { pages: 3_000, active: Part::UNKNOWN };
         let activity = of_space(&[new, member(1_000, 0.0, 0.0)], Demand::default());
         assert!((activity.active.expected - 0.75).abs() < 1e-9, "{activity:?}");
     }
@@ -151,14 +140,13 @@ mod tests {
                     let mut parts = [one, two, three];
                     parts.sort_by(f64::total_cmp);
                     let [low, expected, high] = parts;
-                    MemberActivity { pages, active: Part { low, expected, high }, latest: low }
+                    MemberActivity { pages, active: Part { low, expected, high } }
                 })
                 .collect();
             let activity = of_space(&members, Demand { refaulted_pages, stored_pages, stalled });
             let Part { low, expected, high } = activity.active;
             prop_assert!(0.0 <= low && low <= expected && expected <= high && high <= 1.0);
             prop_assert!(activity.wanted_pages >= activity.active_pages);
-            prop_assert!((0.0..=activity.wanted_pages).contains(&activity.latest_pages));
         }
     }
 }

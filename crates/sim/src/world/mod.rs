@@ -136,7 +136,7 @@ impl<'a> World<'a> {
         if now_ns < self.node_back_ns {
             return;
         }
-        self.spaces.iter_mut().for_each(|space| space.observe(now_ns));
+        self.spaces.iter_mut().for_each(Space::observe);
         let spaces = self.spaces.iter();
         let situation = Situation {
             now_ns,

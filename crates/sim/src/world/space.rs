@@ -17,7 +17,7 @@ use crate::series::Chase;
 use crate::trace::Random;
 use memvisor_core::PAGE_BYTES;
 use memvisor_core::budget::{Budget, Charge, Pressure};
-use memvisor_policy::activity::{Averages, Demand, Latest, MemberActivity, of_space};
+use memvisor_policy::activity::{Averages, Demand, MemberActivity, of_space};
 use memvisor_policy::{Intent, Observation, SpaceId};
 
 /// The least room that a space is believed to need to grow until the next plan, in bytes: as the node has it.
@@ -67,7 +67,6 @@ pub struct Space {
     recent_loads: [f64; RECENT_SECONDS],
     sampling: Sampling,
     averages: Averages,
-    latest: Latest,
 }
 
 /// What a step did.
@@ -119,7 +118,6 @@ impl Space {
             recent_loads: [0.0; RECENT_SECONDS],
             sampling: Sampling::new(now_ns, random),
             averages: Averages::default(),
-            latest: Latest::default(),
         };
         space.enter(group, now_ns, group.shift_ns * u64::from(nth));
         space
@@ -300,18 +298,16 @@ impl Space {
     }
 
     /// Observes it, as a node does before a plan.
-    pub fn observe(&mut self, now_ns: u64) {
+    pub fn observe(&mut self) {
         let (ended, present) = self.sampling.tallies();
         self.averages.observe(ended, present);
-        self.latest.observe(ended, present, now_ns);
         let stored = (self.touched - self.hot - self.cold).max(0.0);
         let demand = Demand {
             refaulted_pages: self.recent_loads.iter().sum::<f64>() as u64,
             stored_pages: stored as u64,
             stalled: self.pressure,
         };
-        let pages = (self.hot + self.cold) as u64;
-        let member = MemberActivity { pages, active: self.averages.active(), latest: self.latest.active() };
+        let member = MemberActivity { pages: (self.hot + self.cold) as u64, active: self.averages.active() };
         let activity = of_space(&[member], demand);
         let growth_bytes = ((self.touched - self.touched_at_plan) * GROWTH_TIMES * PAGE) as u64;
         self.touched_at_plan = self.touched;
@@ -319,7 +315,6 @@ impl Space {
             charged_bytes: self.charged_bytes(),
             wanted_bytes: (self.touched * PAGE) as u64 + growth_bytes.max(GROWTH_BYTES_MIN),
             active_bytes: (activity.wanted_pages * PAGE) as u64,
-            latest_bytes: Some((activity.latest_pages * PAGE) as u64),
             overhead_bytes: 0,
             faults_per_s: self.faults_per_s,
             refaults_per_s: self.faults_per_s,
