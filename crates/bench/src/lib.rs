@@ -22,6 +22,7 @@
 pub mod cleanup;
 pub mod context;
 pub mod experiment;
+pub mod fingerprint;
 pub mod group;
 pub mod kv;
 pub mod machine;

@@ -4,6 +4,7 @@
 //! same before and after. The last line on standard output is one JSON object.
 
 use clap::Parser;
+use memvisor_bench::fingerprint::Fingerprint;
 use memvisor_bench::pages::Random;
 use memvisor_bench::phase::measured;
 use serde_json::json;
@@ -23,27 +24,6 @@ struct Args {
     /// Seed of the words
     #[arg(long, default_value_t = 1)]
     seed: u64,
-}
-
-/// A prime just below 2⁶¹, so that a product of two numbers below it fits into 128 bits with room to spare.
-const PRIME: u128 = (1 << 61) - 1;
-
-/// What a set of words is known by, in whatever order they come.
-#[derive(Debug, PartialEq, Eq)]
-struct Fingerprint {
-    sum: u64,
-    product: u128,
-}
-
-impl Fingerprint {
-    fn of(words: &[u64]) -> Self {
-        let sum = words.iter().fold(0u64, |sum, &word| sum.wrapping_add(word));
-        // Shifted by a constant, so that a zero among the words does not hide all others.
-        let product = words
-            .iter()
-            .fold(1u128, |product, &word| product * ((u128::from(word) + 0x9e37_79b9) % PRIME).max(1) % PRIME);
-        Self { sum, product }
-    }
 }
 
 fn main() -> ExitCode {
@@ -79,17 +59,4 @@ fn run(args: &Args) -> Result<(), String> {
     let sorted = u64::from(args.rounds) * words.len() as u64;
     println!("{}", json!({ "seconds": seconds, "words": sorted, "words_per_s": sorted as f64 / seconds }));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_knows_words_in_any_order_and_no_others() {
-        let known = Fingerprint::of(&[0, 1, 2, u64::MAX]);
-        assert_eq!(Fingerprint::of(&[u64::MAX, 2, 1, 0]), known);
-        assert_ne!(Fingerprint::of(&[0, 1, 3, u64::MAX - 1]), known, "the same sum");
-        assert_ne!(Fingerprint::of(&[0, 0, 0, 0]), known);
-    }
 }

@@ -1,18 +1,21 @@
 //! A host of its own: a node with little DRAM, and its directory.
 
+use super::kin::Kin;
 use super::{Lab, MIB};
 use crate::cleanup::Undo;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a node may take to be there.
 const READY: Duration = Duration::from_secs(15);
+/// How long it may take to end.
+const ENDED: Duration = Duration::from_secs(20);
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -39,7 +42,7 @@ impl Settings {
 pub(super) struct Host {
     settings: Settings,
     directory: PathBuf,
-    node: Child,
+    node: Kin,
     _undo: Undo,
 }
 
@@ -104,8 +107,8 @@ impl Host {
     /// When it does not end.
     pub(super) fn kill(&mut self) -> Result<(), String> {
         let end = |error: std::io::Error| format!("the node does not end: {error}");
-        self.node.kill().map_err(end)?;
-        self.node.wait().map(drop).map_err(end)
+        self.node.signal(Signal::KILL).map_err(end)?;
+        self.node.wait(ENDED).map(drop).map_err(end)
     }
 
     /// Asks the node to end, and waits until it has.
@@ -114,7 +117,7 @@ impl Host {
     /// As [`Host::kill`].
     pub(super) fn end(&mut self) -> Result<(), String> {
         self.signal(Signal::TERM)?;
-        self.node.wait().map(drop).map_err(|error| format!("the node does not end: {error}"))
+        self.node.wait(ENDED).map(drop).map_err(|error| format!("the node does not end: {error}"))
     }
 
     /// Starts the node again, from the binary at `path`, and waits until it is there.
@@ -137,8 +140,7 @@ impl Host {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), String> {
-        let pid = Pid::from_raw(self.node.id() as i32).ok_or("the node has no process")?;
-        kill_process(pid, signal).map_err(|error| format!("cannot signal the node: {error}"))
+        self.node.signal(signal).map_err(|error| format!("cannot signal the node: {error}"))
     }
 
     fn wait_until_ready(&self) -> Result<(), String> {
@@ -171,12 +173,6 @@ impl Host {
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.kill();
-    }
-}
-
 fn write_config(directory: &Path, settings: &Settings) -> Result<(), String> {
     let Settings { dram_mib, tax, period, sample, fall } = settings;
     let at = directory.display();
@@ -188,11 +184,13 @@ fn write_config(directory: &Path, settings: &Settings) -> Result<(), String> {
     std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
-fn spawn(memvisor: &Path, directory: &Path) -> Result<Child, String> {
+fn spawn(memvisor: &Path, directory: &Path) -> Result<Kin, String> {
     let log = File::options().create(true).append(true).open(directory.join("node.log"));
     let log = log.map_err(|error| format!("cannot write the node's log: {error}"))?;
     let mut command = Command::new(memvisor);
     command.arg("node").arg("--config").arg(directory.join("node.toml"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().map_err(|error| format!("cannot start {}: {error}", memvisor.display()))
+    Kin::spawn(&mut command)
+        .map(|(node, _)| node)
+        .map_err(|error| format!("cannot start {}: {error}", memvisor.display()))
 }

@@ -10,9 +10,11 @@
 //!
 //! Absent on purpose: hosts of other sizes, and time that is not real: those are in `memvisor-sim`.
 
+mod dynamic;
 mod finding;
 mod host;
 mod idle_tax;
+mod kin;
 mod node_kill;
 mod noisy_neighbour;
 mod sampling;
@@ -44,6 +46,15 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// Another program of ours.
+    ///
+    /// # Errors
+    /// When it was not built.
+    fn program(&self, name: &str) -> Result<PathBuf, String> {
+        let path = self.workingset.with_file_name(name);
+        if path.is_file() { Ok(path) } else { Err(format!("there is no {}: cargo build --release", path.display())) }
+    }
+
     /// One of two times: of a claim, of a quick look.
     fn seconds(&self, claim: u64, quick: u64) -> Duration {
         Duration::from_secs(if self.quick { quick } else { claim })
@@ -64,7 +75,7 @@ pub struct Experiment {
 }
 
 /// All experiments.
-pub const ALL: [Experiment; 5] = [
+pub const ALL: [Experiment; 6] = [
     Experiment {
         name: "idle-tax",
         about: "without a tax an idle and a busy space have the same; with a tax of 0.75 the busy one is faster by 30 %",
@@ -84,6 +95,11 @@ pub const ALL: [Experiment; 5] = [
         name: "sampling",
         about: "what the node believes to be in use follows a working set that is known",
         run: sampling::run,
+    },
+    Experiment {
+        name: "dynamic",
+        about: "five real servers want 60 % more DRAM than there is; when their load changes DRAM follows within 10 s",
+        run: dynamic::run,
     },
     Experiment {
         name: "node-kill",

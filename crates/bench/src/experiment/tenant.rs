@@ -2,19 +2,17 @@
 
 use super::Lab;
 use super::host::Host;
+use super::kin::Kin;
 use super::words::Words;
-use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a set may take to be filled, or verified.
 const FILLED: Duration = Duration::from_secs(120);
-/// How long a program may take to end that was asked to.
-const ENDED: Duration = Duration::from_secs(10);
 
 /// What a space is to be.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +21,8 @@ pub(super) struct Terms {
     pub(super) shares: Option<u32>,
     /// Reservation and limit at once.
     pub(super) exactly_mib: Option<u64>,
+    /// Reservation alone.
+    pub(super) reserved_mib: Option<u64>,
     /// The CPU of all its threads and of its keeper; none for all.
     pub(super) cpu: Option<usize>,
 }
@@ -37,7 +37,7 @@ impl Terms {
 pub(super) struct Tenant {
     /// What it is called.
     pub(super) name: String,
-    run: Child,
+    run: Kin,
     orders: Option<ChildStdin>,
     said: Arc<Mutex<Said>>,
 }
@@ -51,11 +51,22 @@ struct Said {
 }
 
 impl Tenant {
-    /// Starts a program in a space of `host`, and waits until its set is filled.
+    /// Starts `workingset` in a space of `host`, and waits until its set is filled.
     ///
     /// # Errors
     /// When it does not get so far.
     pub(super) fn start(lab: &Lab, host: &Host, name: &str, terms: &Terms) -> Result<Self, String> {
+        let program = [lab.workingset.clone().into(), terms.set_mib.to_string().into()];
+        let mut tenant = Self::run(lab, host, name, terms, &program)?;
+        tenant.wait_until_filled(host)?;
+        Ok(tenant)
+    }
+
+    /// Starts a program in a space of `host`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn run(lab: &Lab, host: &Host, name: &str, terms: &Terms, program: &[OsString]) -> Result<Self, String> {
         let stores = lab.out.join("stores");
         let wrong = |what: &str, error: std::io::Error| format!("{what} for {name}: {error}");
         std::fs::create_dir_all(&stores).map_err(|error| wrong("no store", error))?;
@@ -69,29 +80,50 @@ impl Tenant {
         if let Some(shares) = terms.shares {
             words.extend(["--shares".into(), shares.to_string().into()]);
         }
-        if let Some(mib) = terms.exactly_mib {
-            let size = || OsString::from(format!("{mib}M"));
-            words.extend(["--reservation".into(), size(), "--limit".into(), size()]);
+        let size = |mib: u64| OsString::from(format!("{mib}M"));
+        if let Some(mib) = terms.exactly_mib.or(terms.reserved_mib) {
+            words.extend(["--reservation".into(), size(mib)]);
         }
-        words.extend(["--".into(), lab.workingset.clone().into(), terms.set_mib.to_string().into()]);
+        if let Some(mib) = terms.exactly_mib {
+            words.extend(["--limit".into(), size(mib)]);
+        }
+        words.push("--".into());
+        words.extend_from_slice(program);
         let log = File::create(host.directory().join(format!("{name}.log"))).map_err(|error| wrong("no log", error))?;
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        let mut run = command.spawn().map_err(|error| wrong("cannot start memvisor", error))?;
-        let orders = run.stdin.take();
+        let (run, pipes) = Kin::spawn(&mut command).map_err(|error| wrong("cannot start memvisor", error))?;
         let said = Arc::new(Mutex::new(Said::default()));
-        let out = run.stdout.take();
         std::thread::spawn({
             let said = Arc::clone(&said);
             move || {
-                for line in out.into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(Result::ok) {
+                for line in pipes.stdout.into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(Result::ok) {
                     lock(&said).hear(&line);
                 }
             }
         });
-        let mut tenant = Self { name: name.into(), run, orders, said };
-        tenant.wait_until(host, |said| said.filled)?;
-        Ok(tenant)
+        Ok(Self { name: name.into(), run, orders: pipes.stdin, said })
+    }
+
+    /// Waits until the program says that its set is filled.
+    ///
+    /// # Errors
+    /// When it does not get so far.
+    pub(super) fn wait_until_filled(&mut self, host: &Host) -> Result<(), String> {
+        self.wait_until(host, |said| said.filled)
+    }
+
+    /// How it ended, if it did.
+    pub(super) fn ended(&self) -> Option<ExitStatus> {
+        self.run.ended()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub(super) fn wait(&self, most: Duration) -> Result<ExitStatus, String> {
+        self.run.wait(most).map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// Tells the program what to do; see `workingset`.
@@ -147,7 +179,7 @@ impl Tenant {
     fn wait_until(&mut self, host: &Host, done: impl Fn(&Said) -> bool) -> Result<(), String> {
         let until = Instant::now() + FILLED;
         loop {
-            let ended: Option<ExitStatus> = self.run.try_wait().ok().flatten();
+            let ended = self.run.ended();
             // Looked at after it was asked whether it ended: what it said last has been heard a little later.
             if ended.is_some() {
                 std::thread::sleep(Duration::from_millis(100));
@@ -167,20 +199,8 @@ impl Tenant {
 
 impl Drop for Tenant {
     fn drop(&mut self) {
+        // A program that nobody tells anything any more ends by itself; the others are ended with `run`.
         self.orders = None;
-        // Passed on to the program; which ends by itself too, when nobody tells it anything any more.
-        if let Some(pid) = Pid::from_raw(self.run.id() as i32) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let until = Instant::now() + ENDED;
-        while Instant::now() < until {
-            if !matches!(self.run.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.run.kill();
-        let _ = self.run.wait();
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const PERIOD: Duration = Duration::from_millis(50);
 /// Points of a line in a picture: more than it has dots across would not be seen.
 const POINTS_MAX: usize = 600;
+/// Spaces that are drawn: with more lines than there are colours they could not be told apart.
+const SPACES_MAX: usize = 5;
 
 /// A thread that watches.
 pub(super) struct Watch {
@@ -103,6 +105,12 @@ impl Watched {
         samples.map(move |sample| sample.spaces[at])
     }
 
+    /// The same, each with its instant.
+    pub(super) fn timed(&self, at: usize, from: Instant, to: Instant) -> impl Iterator<Item = (Instant, Amounts)> {
+        let samples = self.samples.iter().filter(move |sample| (from..=to).contains(&sample.at));
+        samples.map(move |sample| (sample.at, sample.spaces[at]))
+    }
+
     pub(super) fn figures(&self) -> Value {
         json!({
             "samples": self.samples.len(), "host_bytes": self.host_bytes, "charged_bytes_max": self.charged_max(),
@@ -111,17 +119,25 @@ impl Watched {
     }
 
     pub(super) fn panel(&self) -> Panel {
+        let panel = Panel::new("DRAM charged, MiB")
+            .with("all", self.line(&Sample::charged))
+            .with("host", self.line(&|_| self.host_bytes));
+        self.of_spaces(panel, |amounts| amounts.charged)
+    }
+
+    /// What each space was told.
+    pub(super) fn told_panel(&self) -> Panel {
+        self.of_spaces(Panel::new("DRAM told, MiB"), |amounts| amounts.told)
+    }
+
+    fn of_spaces(&self, panel: Panel, bytes: fn(&Amounts) -> u64) -> Panel {
+        let names = self.names.iter().enumerate().take(SPACES_MAX);
+        names.fold(panel, |panel, (at, name)| panel.with(name, self.line(&|sample| bytes(&sample.spaces[at]))))
+    }
+
+    fn line(&self, bytes: &dyn Fn(&Sample) -> u64) -> Vec<(f64, f64)> {
         let step = self.samples.len().div_ceil(POINTS_MAX).max(1);
-        let line = |bytes: &dyn Fn(&Sample) -> u64| -> Vec<(f64, f64)> {
-            let points = self.samples.iter().step_by(step);
-            points.map(|sample| (self.seconds(sample.at), bytes(sample) as f64 / MIB as f64)).collect()
-        };
-        let mut panel = Panel::new("DRAM charged, MiB")
-            .with("all", line(&Sample::charged))
-            .with("host", line(&|_| self.host_bytes));
-        for (at, name) in self.names.iter().enumerate().take(4) {
-            panel = panel.with(name, line(&|sample| sample.spaces[at].charged));
-        }
-        panel
+        let points = self.samples.iter().step_by(step);
+        points.map(|sample| (self.seconds(sample.at), bytes(sample) as f64 / MIB as f64)).collect()
     }
 }
