@@ -320,6 +320,10 @@ pub struct Counters {
     pub lost: u64,
     /// Errors that stores gave.
     pub store_errors: u64,
+    /// Faults that waited because the space was blocked.
+    pub blocked_faults: u64,
+    /// The time that they waited, in nanoseconds.
+    pub blocked_ns: u64,
 }
 
 /// Counters, each second, over the last period.

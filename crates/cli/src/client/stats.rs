@@ -164,6 +164,13 @@ fn of_space(space: &wire::Space) -> String {
             ),
         ),
     ];
+    if counters.blocked_faults > 0 {
+        let waited = format!("{:.1} s", counters.blocked_ns as f64 / 1e9);
+        rows.push((
+            "blocked",
+            format!("{} faults waited {waited} in all, as the host was short of DRAM", counters.blocked_faults),
+        ));
+    }
     if counters.lost + counters.store_errors > 0 {
         rows.push(("trouble", format!("{} pages lost · {} store errors", counters.lost, counters.store_errors)));
     }
