@@ -7,7 +7,7 @@
 //! Everything here is called by one thread at a time and waits for nobody. What must outlive the process is in [`Kept`]; a
 //! number that a pager was told is believed as it is there and not as the header says, which is the owner's to write.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreTable};
 use crate::handing::{self, Claim, Supply};
 use crate::history::{History, Resolution};
 use crate::machine::{MachineMemory, Stall};
@@ -312,12 +312,25 @@ impl Node {
         space(record.intent, observation)
     }
 
-    /// What can be promised to all spaces together, reservations and nothing else.
-    pub(crate) fn promisable(&self, situation: &Situation) -> Room {
+    /// What can be promised to all spaces together: of DRAM, and of one store; of no store where the host promises none.
+    pub(crate) fn promisable(&self, situation: &Situation, store: Option<&StoreTable>) -> Room {
         let most_bytes = capacity::observed_bytes(situation);
         let capacity = Capacity::new(most_bytes, situation.host.dram_bytes, &self.config.settings);
-        // Each space brings its own store; and what it cannot hold is denied to the program by its pager, which knows.
-        Room { dram_bytes: capacity.calm_bytes, stores_bytes: u64::MAX }
+        Room { dram_bytes: capacity.calm_bytes, store_bytes: store.map_or(0, |store| store.capacity.0) }
+    }
+
+    /// The store of the configuration in which a file at `path` lies.
+    pub(crate) fn store_at(&self, path: Option<&Path>) -> Option<&StoreTable> {
+        let holds = |store: &&StoreTable| path.is_some_and(|path| path.starts_with(&store.path));
+        self.config.stores.iter().filter(holds).max_by_key(|store| store.path.as_os_str().len())
+    }
+
+    /// What of a store nobody was promised, in bytes.
+    pub(crate) fn store_left_bytes(&self, store: &StoreTable) -> u64 {
+        let in_it =
+            |record: &&Record| self.store_at(record.store_path.as_deref()).is_some_and(|at| at.name == store.name);
+        let promised = self.kept.spaces.values().filter(in_it).map(|record| record.store_bytes);
+        store.capacity.0.saturating_sub(promised.fold(0, u64::saturating_add))
     }
 
     /// Plans and hands out.

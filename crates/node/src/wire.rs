@@ -152,7 +152,7 @@ pub struct Store {
     pub path: String,
     /// What it can hold.
     pub capacity_bytes: u64,
-    /// What is left there; `null` as long as nobody measures it: to ask a file system may take as long as it likes.
+    /// What of its capacity no file of a space was promised. The file system is not asked: that may take as long as it likes.
     pub free_bytes: Option<u64>,
 }
 

@@ -80,7 +80,7 @@ fn of_host(host: &wire::Host) -> String {
         rows.push(("trouble", format!("{} too much is in use · {stalled} stand still", Size(host.excess_bytes))));
     }
     for store in &host.stores {
-        let free = store.free_bytes.map_or(String::new(), |bytes| format!(" · {} free there", Size(bytes)));
+        let free = store.free_bytes.map_or(String::new(), |bytes| format!(" · {} not promised", Size(bytes)));
         let what = format!("{}: {}{free} · {}", clean(&store.name), Size(store.capacity_bytes), clean(&store.path));
         rows.push(("store", what));
     }

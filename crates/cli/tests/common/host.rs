@@ -55,7 +55,8 @@ impl Host {
 
     fn configure(&self, dram: &str, rest: &str) {
         let at = self.directory.0.display();
-        let text = format!("dram = \"{dram}\"\nperiod = \"100ms\"\ndirectory = \"{at}\"\nstate = \"{at}/state\"\n{rest}");
+        let text =
+            format!("dram = \"{dram}\"\nperiod = \"100ms\"\ndirectory = \"{at}\"\nstate = \"{at}/state\"\n{rest}");
         std::fs::write(self.directory.file("node.toml"), text).unwrap();
     }
 
@@ -95,7 +96,8 @@ impl Host {
 
     /// A space of this node that is called `name`; `flags` are more of `memvisor run`.
     pub fn run(&self, name: &str, flags: &[&str]) -> Program {
-        let mut command = super::memvisor(["run", "--strict", "--quiet", "--name", name, "--store-size", "1G", "--store"]);
+        let mut command =
+            super::memvisor(["run", "--strict", "--quiet", "--name", name, "--store-size", "1G", "--store"]);
         command.arg(&self.directory.0).args(flags).env("MEMVISOR_NODE", &self.directory.0);
         Program::start(command)
     }
