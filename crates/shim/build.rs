@@ -6,7 +6,7 @@
 
 /// What the standard library and jemalloc use of what the shim exports, jemalloc's look at the environment and the
 /// handlers that it wants called around forks. A symbol that is not used costs nothing.
-const INWARD: [&str; 14] = [
+const INWARD: [&str; 17] = [
     "mmap",
     "mmap64",
     "munmap",
@@ -21,6 +21,9 @@ const INWARD: [&str; 14] = [
     "aligned_alloc",
     "secure_getenv",
     "pthread_atfork",
+    "pthread_create",
+    "sched_getaffinity",
+    "sched_setaffinity",
 ];
 
 fn main() {

@@ -2,12 +2,11 @@
 //!
 //! The picture is for a glance; the figures that count are in the table and in the JSON file.
 
-mod lettered;
 pub mod lines;
 
 use crate::pairs::Series;
 use crate::report::{Bench, Goal};
-use lettered::Lettered;
+use memvisor_picture::Lettered;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -32,7 +31,7 @@ const COLOURS: [RGBColor; 7] = [
 pub fn draw(bench: &Bench, path: &Path) -> Result<(), String> {
     let rows = bench.series.len().max(1);
     let size = (WIDTH, ROW_HEIGHT * rows as u32);
-    let area = Lettered::new(path, size).into_drawing_area();
+    let area = Lettered::new(path, size, 1).into_drawing_area();
     let wrong = |error: String| format!("cannot draw {}: {error}", path.display());
     area.fill(&WHITE).map_err(|error| wrong(error.to_string()))?;
     for (series, row) in bench.series.iter().zip(area.split_evenly((rows, 1))) {

@@ -53,6 +53,7 @@ pub struct Door {
     bells: AtomicU64,
     rung: AtomicU64,
     dropped: AtomicU64,
+    holding: AtomicU64,
 }
 
 impl Default for Door {
@@ -73,6 +74,7 @@ impl Door {
             bells: AtomicU64::new(0),
             rung: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            holding: AtomicU64::new(0),
         }
     }
 
@@ -101,6 +103,7 @@ impl Door {
     /// Makes the door of a forked child usable: no turn is taken, nobody listens.
     pub fn reset_in_child(&self) {
         self.bells.store(0, Ordering::Relaxed);
+        self.holding.store(0, Ordering::Relaxed);
         self.tail.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
         self.unlock();
     }
@@ -176,6 +179,16 @@ impl Door {
     /// Where the bells are, 0 when nobody listens.
     pub fn bells(&self) -> usize {
         self.bells.load(Ordering::Acquire) as usize
+    }
+
+    /// The affinity of a thread is about to be narrowed, or was put back.
+    pub fn set_holding(&self, holding: bool) {
+        self.holding.store(u64::from(holding), Ordering::Release);
+    }
+
+    /// Whether the affinity of a thread is narrower than the program made it. A ring puts it back.
+    pub fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::Acquire) != 0
     }
 
     /// What the monitor answered to the last ring.

@@ -341,6 +341,7 @@ impl Monitor {
     /// Answers a ring: every note is read by now. When half of the bells are used up, the other half is made new.
     pub(crate) fn answer(&mut self, address: usize) {
         self.block.requests().fetch_add(1, Relaxed);
+        self.follow.forget();
         // Who rings has the turn, and keeps it until it is answered. Room is made before: a thread that maps plain memory
         // all the time would have the turn whenever this one looked, and outrun it.
         self.layout_holds += 1;

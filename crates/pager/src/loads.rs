@@ -1,14 +1,13 @@
 //! Pages on their way from the log. The thread that wants one waits; the monitor goes on with others.
 
 use crate::ahead::AHEAD_PAGES_MAX;
-use crate::follow::Follow;
 use crate::monitor::Monitor;
 use crate::stores::Stores;
 use memvisor_core::{PAGE_BYTES, Page, PageIndex, PageWord, SlotRef};
 use memvisor_store::log::LogReader;
 use memvisor_store::{LoadError, Why};
-use memvisor_sys::Errno;
 use memvisor_sys::file::AlignedBuffer;
+use memvisor_sys::{Errno, clock};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Reads under way at a time: beyond 64, devices only queue.
@@ -165,9 +164,9 @@ impl Monitor {
                 if load.thread == 0 {
                     self.told_along(load.page);
                 }
-                let held = self.follow.hold(load.thread);
+                self.hold(load.thread, clock::now_ns());
+                self.heard = true;
                 self.place_loaded(load.page, address, load.ticket, load.evicted, load.slot, bytes);
-                Follow::let_go(held);
             }
             Came::Failed(LoadError::Lost { why: Why::Io(_), .. } | LoadError::Busy) if load.tries < TRIES_MAX => {
                 self.block.retries().fetch_add(1, Relaxed);

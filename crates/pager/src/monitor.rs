@@ -111,6 +111,8 @@ pub struct Monitor {
     pub(crate) layout_holds: u32,
     /// What is being moved, as far as notes were read.
     pub(crate) moving: Range<usize>,
+    /// The last turn let a thread go on.
+    pub(crate) heard: bool,
     pub(crate) turns: u32,
     pub(crate) ticked_ns: u64,
     pub(crate) nascent: Option<Nascent>,
@@ -212,7 +214,7 @@ impl Monitor {
             streams: Streams::default(),
             pagemap,
             keeper: KeeperWatch::new(keeper_pid),
-            follow: Follow::new(),
+            follow: Follow::new(door),
             ticket: 0,
             stepping: Ahead::NONE,
             refusals_seen: 0,
@@ -228,6 +230,7 @@ impl Monitor {
             deferred_horizon: 0,
             layout_holds: 0,
             moving: 0..0,
+            heard: false,
             turns: 0,
             ticked_ns: 0,
             nascent: None,
@@ -263,11 +266,23 @@ impl Monitor {
             () if busy => BUSY_TICK_MS,
             () => IDLE_TICK_MS,
         };
+        if std::mem::take(&mut self.heard) && self.follow.is_holding() {
+            // The next fault of the thread that is held is there already, as a rule.
+            return self.tick_under_load();
+        }
+        self.follow.let_go();
         let mut fds = [PollFd::readable(self.uffd.fd()), PollFd::readable(self.loads.fd())];
         let count = if self.loads.outstanding() > 0 { 2 } else { 1 };
         let quiet = memvisor_sys::poll::poll(&mut fds[..count], timeout) == Ok(0) && timeout > 0;
+        if quiet {
+            return self.tick();
+        }
+        self.tick_under_load();
+    }
+
+    fn tick_under_load(&mut self) {
         self.turns = self.turns.wrapping_add(1);
-        if quiet || (self.turns.is_multiple_of(TURNS_PER_LOOK) && clock::now_ns() - self.ticked_ns > BUSY_TICK_NS) {
+        if self.turns.is_multiple_of(TURNS_PER_LOOK) && clock::now_ns() - self.ticked_ns > BUSY_TICK_NS {
             self.tick();
         }
     }
@@ -279,6 +294,7 @@ impl Monitor {
         self.hear_deferred();
         let horizon = self.door.head();
         let count = self.uffd.read(messages).unwrap_or(0);
+        self.heard = count > 0;
         self.read_notes(horizon);
         let read = messages.messages();
         self.hear(read);
@@ -335,12 +351,18 @@ impl Monitor {
     pub(crate) fn serve_fault(&mut self, Fault { address, write_protect, thread, begun_ns }: Fault) {
         self.looking.heard_ns = begun_ns;
         self.follow.heard_of(thread);
-        let held = self.follow.hold(thread);
+        self.hold(thread, begun_ns);
         self.serve(address, write_protect);
-        Follow::let_go(held);
         self.count_service(clock::now_ns().saturating_sub(begun_ns));
         self.step_ahead();
         self.follow.fault_of(thread, &self.block);
+    }
+
+    /// Holds a thread that is woken soon to this CPU, if that is worth while. What is forked would stay held for ever.
+    pub(crate) fn hold(&mut self, thread: u32, now_ns: u64) {
+        if self.nascent.is_none() {
+            self.follow.hold(thread, now_ns);
+        }
     }
 
     fn count_service(&mut self, ns: u64) {

@@ -1,6 +1,6 @@
 //! The start of a member: the process joins its space and gets a monitor.
 
-use crate::{door, forks, heap};
+use crate::{door, forks, heap, whole};
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +45,7 @@ static AT_START: extern "C" fn() = at_start;
 extern "C" fn at_start() {
     heap::start();
     heap::plainly(|| {
+        whole::find();
         let Some(text) = std::env::var_os(SPACE_VARIABLE) else { return };
         let joined = accept(&text.to_string_lossy()).and_then(|invitation| {
             let space = invitation.space;
@@ -125,12 +126,6 @@ fn become_member(space: Space, member: MemberIndex) -> Result<(), String> {
 }
 
 unsafe extern "C" {
-    fn pthread_create(
-        thread: *mut usize,
-        attributes: *const c_void,
-        main: extern "C" fn(*mut c_void) -> *mut c_void,
-        argument: *mut c_void,
-    ) -> c_int;
     fn pthread_attr_init(attributes: *mut c_void) -> c_int;
     fn pthread_attr_setstacksize(attributes: *mut c_void, bytes: usize) -> c_int;
     fn pthread_attr_setdetachstate(attributes: *mut c_void, state: c_int) -> c_int;
@@ -155,7 +150,7 @@ fn start_thread(work: Work) -> Result<(), String> {
         pthread_attr_init(at);
         pthread_attr_setstacksize(at, STACK_BYTES);
         pthread_attr_setdetachstate(at, PTHREAD_CREATE_DETACHED);
-        heap::plainly(|| pthread_create(&raw mut id, at, thread_main, argument))
+        heap::plainly(|| whole::create_thread((&raw mut id).cast(), at, thread_main as *mut c_void, argument))
     };
     thread::restore(saved);
     if answer == 0 {

@@ -7,9 +7,11 @@
 use crate::forks::{self, AtFork};
 use crate::heap::{self, MALLOC_ALIGN};
 use crate::raw;
+use crate::whole;
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr::{null, null_mut};
 use linux_raw_sys::errno::ENOMEM;
+use memvisor_sys::call::{self, number};
 use memvisor_sys::{PAGE_BYTES, memory};
 use tikv_jemalloc_sys as jemalloc;
 
@@ -55,6 +57,9 @@ inward! {
     "__wrap_aligned_alloc" => aligned_alloc;
     "__wrap_secure_getenv" => secure_getenv;
     "__wrap_pthread_atfork" => pthread_atfork;
+    "__wrap_pthread_create" => whole::create_thread;
+    "__wrap_sched_getaffinity" => sched_getaffinity;
+    "__wrap_sched_setaffinity" => sched_setaffinity;
 }
 
 unsafe extern "C" {
@@ -158,4 +163,18 @@ extern "C" fn secure_getenv(_name: *const c_char) -> *const c_char {
 extern "C" fn pthread_atfork(before: AtFork, after_in_parent: AtFork, after_in_child: AtFork) -> c_int {
     forks::take_over([before, after_in_parent, after_in_child]);
     0
+}
+
+/// jemalloc counts CPUs at its first allocation, when nothing else can be called.
+unsafe extern "C" fn sched_getaffinity(thread: c_int, bytes: usize, set: usize) -> c_int {
+    // SAFETY: the caller's own promise.
+    let written = unsafe { call::syscall3(number::__NR_sched_getaffinity, thread as usize, bytes, set) };
+    // The kernel gives the number of bytes.
+    answer(written.map_or_else(|errno| -(errno.0 as isize), |_| 0)) as c_int
+}
+
+unsafe extern "C" fn sched_setaffinity(thread: c_int, bytes: usize, set: usize) -> c_int {
+    // SAFETY: the caller's own promise.
+    let done = unsafe { call::syscall3(number::__NR_sched_setaffinity, thread as usize, bytes, set) };
+    answer(done.map_or_else(|errno| -(errno.0 as isize), |_| 0)) as c_int
 }

@@ -14,3 +14,4 @@ mod malloc;
 mod pieces;
 mod raw;
 mod region;
+mod whole;

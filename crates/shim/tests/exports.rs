@@ -44,6 +44,25 @@ const JEMALLOC: [&str; 11] = [
 /// Mappings.
 const MMAP: [&str; 6] = ["mmap", "mmap64", "munmap", "mremap", "mprotect", "madvise"];
 
+/// What looks at affinities or hands them on.
+const WHOLE: [&str; 15] = [
+    "pthread_create",
+    "posix_spawn",
+    "posix_spawnp",
+    "system",
+    "popen",
+    "execv",
+    "execve",
+    "execvp",
+    "execvpe",
+    "fexecve",
+    "vfork",
+    "sched_getaffinity",
+    "sched_setaffinity",
+    "pthread_getaffinity_np",
+    "pthread_setaffinity_np",
+];
+
 struct Dynamic {
     exported: BTreeSet<String>,
     imported: BTreeSet<String>,
@@ -79,7 +98,7 @@ fn dynamic() -> Dynamic {
 }
 
 fn intended() -> BTreeSet<String> {
-    MALLOC.into_iter().chain(JEMALLOC).chain(MMAP).map(str::to_owned).collect()
+    MALLOC.into_iter().chain(JEMALLOC).chain(MMAP).chain(WHOLE).map(str::to_owned).collect()
 }
 
 #[test]

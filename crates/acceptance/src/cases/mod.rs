@@ -1,6 +1,7 @@
 //! The cases, one file each.
 
 mod arrays;
+mod cpus;
 mod drain;
 mod exits;
 mod faults;
@@ -24,6 +25,7 @@ use crate::case::Case;
 /// All cases, those first that say most about least.
 pub const ALL: &[Case] = &[
     threads::CASE,
+    cpus::CASE,
     forks::CASE,
     mapwalk::CASE,
     sort::CASE,

@@ -3,11 +3,13 @@
 //! The programs go through the C library on purpose: that is what an unmodified program does, and what a preloaded
 //! library may stand in for. Here is all `unsafe` code of the crate.
 
+mod cpus;
 mod ground;
 mod memory;
 mod process;
 mod streams;
 
+pub use cpus::{allow, allowed, allowed_to_thread};
 pub use ground::{Access, Ground};
 pub use memory::{Heap, Mapping};
 pub use process::{

@@ -1,5 +1,6 @@
 //! Programs that verify their own memory word by word. A contents error ends them with exit code 1 and says where.
 
+mod cpus;
 mod forks;
 mod frees;
 mod full;
@@ -14,7 +15,7 @@ mod touch;
 pub type Program = fn(&[String]) -> Result<(), String>;
 
 /// All programs by name.
-pub const ALL: [(&str, Program); 10] = [
+pub const ALL: [(&str, Program); 12] = [
     ("touch", touch::run),
     ("sort", sort::run),
     ("threads64", threads::run),
@@ -25,6 +26,8 @@ pub const ALL: [(&str, Program); 10] = [
     ("stalls", stalls::run),
     ("spawns", spawns::run),
     ("spawned", spawns::child),
+    ("cpus", cpus::run),
+    ("counted", cpus::count),
 ];
 
 /// The number at place `at` of the arguments.

@@ -1,6 +1,7 @@
 //! Lines over time, one panel above the other.
 
-use super::{COLOURS, lettered::Lettered};
+use super::COLOURS;
+use memvisor_picture::Lettered;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -23,7 +24,7 @@ pub struct Panel {
 pub fn draw(panels: &[Panel], path: &Path) -> Result<(), String> {
     let rows = panels.len().max(1);
     let wrong = |error: String| format!("cannot draw {}: {error}", path.display());
-    let area = Lettered::new(path, (WIDTH, PANEL_HEIGHT * rows as u32)).into_drawing_area();
+    let area = Lettered::new(path, (WIDTH, PANEL_HEIGHT * rows as u32), 1).into_drawing_area();
     area.fill(&WHITE).map_err(|error| wrong(error.to_string()))?;
     for (panel, row) in panels.iter().zip(area.split_evenly((rows, 1))) {
         panel.draw(&row).map_err(wrong)?;

@@ -1,8 +1,8 @@
 //! The picture of a curve as a file: PNG with letters of our own, SVG with those of whoever looks at it.
 
 use super::Picture;
-use super::lettered::Lettered;
 use crate::client::text::rate;
+use memvisor_picture::Lettered;
 use memvisor_proto::size::Size;
 use plotters::prelude::*;
 use std::error::Error;
@@ -11,6 +11,8 @@ use std::path::Path;
 const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1024.0 * MIB;
 const SIZE: (u32, u32) = (1200, 700);
+/// Dots of the picture for each of the font: as large as text in a book at this size.
+const SCALE: u8 = 2;
 /// Blue and vermilion, which people with any colour vision can tell apart (Okabe and Ito).
 const CURVE: RGBColor = RGBColor(0, 114, 178);
 const TARGET: RGBColor = RGBColor(213, 94, 0);
@@ -25,7 +27,7 @@ pub type DrawFailure = Box<dyn Error + Send + Sync>;
 pub fn png(picture: &Picture, path: &Path) -> Result<(), DrawFailure> {
     // The picture library panics when its directory is not there, so a file that cannot be is found first.
     std::fs::File::create(path)?;
-    draw(picture, &Lettered::new(path, SIZE).into_drawing_area())
+    draw(picture, &Lettered::new(path, SIZE, SCALE).into_drawing_area())
 }
 
 /// Draws `picture` into the SVG file `path`.

@@ -1,7 +1,6 @@
 //! The picture of a miss-ratio curve: what is in it ([`Picture`]), and how it is drawn on a terminal and into files.
 
 pub mod file;
-mod lettered;
 pub mod terminal;
 
 use crate::client::text::clean;

@@ -1,7 +1,6 @@
 //! What is said of a scenario that was lived through: a table for people, JSON for machines, a plot for a glance.
 
 mod json;
-mod lettered;
 mod plot;
 mod text;
 

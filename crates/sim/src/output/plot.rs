@@ -2,9 +2,9 @@
 //!
 //! The picture is for a glance; the figures that count are in the table and in the JSON series.
 
-use super::lettered::Lettered;
 use crate::scenario::Scenario;
 use crate::series::{Series, Spread, Sums};
+use memvisor_picture::Lettered;
 use plotters::prelude::*;
 use std::fmt;
 use std::path::Path;
@@ -83,7 +83,7 @@ const ROWS: [Row; 3] = [
 pub fn plot(scenario: &Scenario, series: &Series, path: &Path) -> Result<(), PlotError> {
     let size = (WIDTH, ROW_HEIGHT * ROWS.len() as u32);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("png") => draw(scenario, series, &Lettered::new(path, size).into_drawing_area()),
+        Some("png") => draw(scenario, series, &Lettered::new(path, size, 1).into_drawing_area()),
         Some("svg") => draw(scenario, series, &SVGBackend::new(path, size).into_drawing_area()),
         Some(_) | None => return Err(PlotError::Kind),
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Each crate of ours and those it may be built from.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("memvisor-core", &[]),
     ("memvisor-policy", &["memvisor-core"]),
     ("memvisor-proto", &["memvisor-core"]),
@@ -33,10 +33,12 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "memvisor-blade",
             "memvisor-cluster",
             "memvisor-sim",
+            "memvisor-picture",
         ],
     ),
-    ("memvisor-sim", &["memvisor-core", "memvisor-policy", "memvisor-proto"]),
-    ("memvisor-bench", &["memvisor-proto"]),
+    ("memvisor-picture", &[]),
+    ("memvisor-sim", &["memvisor-core", "memvisor-picture", "memvisor-policy", "memvisor-proto"]),
+    ("memvisor-bench", &["memvisor-picture", "memvisor-proto"]),
     ("memvisor-acceptance", &[]),
     ("xtask", &[]),
 ];

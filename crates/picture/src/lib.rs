@@ -1,4 +1,5 @@
 //! A bitmap that can draw text without any font of the machine: the font comes with a crate.
+#![forbid(unsafe_code)]
 
 use font8x8::UnicodeFonts;
 use plotters::backend::BitMapBackend;
@@ -8,18 +9,22 @@ use std::path::Path;
 
 /// Dots in a glyph of the font, across and down.
 const GLYPH: i32 = 8;
-/// Dots of the picture for each of the font: as large as text in a book at the size that we draw.
-const SCALE: i32 = 2;
-/// Columns and lines that a letter takes.
-const LETTER: i32 = GLYPH * SCALE;
 
 /// A bitmap with letters.
-pub struct Lettered<'a>(BitMapBackend<'a>);
+pub struct Lettered<'a> {
+    bitmap: BitMapBackend<'a>,
+    scale: i32,
+}
 
 impl<'a> Lettered<'a> {
-    /// A bitmap of `size` that becomes the PNG file `path`.
-    pub fn new(path: &'a Path, size: (u32, u32)) -> Self {
-        Self(BitMapBackend::new(path, size))
+    /// A bitmap of `size` that becomes the PNG file `path`. Each dot of the font is `scale` dots wide and high.
+    pub fn new(path: &'a Path, size: (u32, u32), scale: u8) -> Self {
+        Self { bitmap: BitMapBackend::new(path, size), scale: i32::from(scale) }
+    }
+
+    /// Columns and lines that a letter takes.
+    fn letter(&self) -> i32 {
+        GLYPH * self.scale
     }
 
     fn draw_letter(
@@ -30,9 +35,9 @@ impl<'a> Lettered<'a> {
     ) -> Result<(), DrawingErrorKind<<Self as DrawingBackend>::ErrorType>> {
         for (row, dots) in glyph(letter).into_iter().enumerate() {
             for bit in (0..GLYPH).filter(|bit| dots >> bit & 1 == 1) {
-                let corner = (at.0 + bit * SCALE, at.1 + row as i32 * SCALE);
-                for dot in 0..SCALE * SCALE {
-                    self.0.draw_pixel((corner.0 + dot % SCALE, corner.1 + dot / SCALE), color)?;
+                let corner = (at.0 + bit * self.scale, at.1 + row as i32 * self.scale);
+                for dot in 0..self.scale * self.scale {
+                    self.bitmap.draw_pixel((corner.0 + dot % self.scale, corner.1 + dot / self.scale), color)?;
                 }
             }
         }
@@ -44,19 +49,19 @@ impl DrawingBackend for Lettered<'_> {
     type ErrorType = <BitMapBackend<'static> as DrawingBackend>::ErrorType;
 
     fn get_size(&self) -> (u32, u32) {
-        self.0.get_size()
+        self.bitmap.get_size()
     }
 
     fn ensure_prepared(&mut self) -> Result<(), DrawingErrorKind<Self::ErrorType>> {
-        self.0.ensure_prepared()
+        self.bitmap.ensure_prepared()
     }
 
     fn present(&mut self) -> Result<(), DrawingErrorKind<Self::ErrorType>> {
-        self.0.present()
+        self.bitmap.present()
     }
 
     fn draw_pixel(&mut self, point: (i32, i32), color: BackendColor) -> Result<(), DrawingErrorKind<Self::ErrorType>> {
-        self.0.draw_pixel(point, color)
+        self.bitmap.draw_pixel(point, color)
     }
 
     fn draw_text<S: BackendTextStyle>(
@@ -65,7 +70,8 @@ impl DrawingBackend for Lettered<'_> {
         style: &S,
         at: (i32, i32),
     ) -> Result<(), DrawingErrorKind<Self::ErrorType>> {
-        let width = text.chars().count() as i32 * LETTER;
+        let side = self.letter();
+        let width = text.chars().count() as i32 * side;
         let x = match style.anchor().h_pos {
             HPos::Left => at.0,
             HPos::Right => at.0 - width,
@@ -73,11 +79,11 @@ impl DrawingBackend for Lettered<'_> {
         };
         let y = match style.anchor().v_pos {
             VPos::Top => at.1,
-            VPos::Center => at.1 - LETTER / 2,
-            VPos::Bottom => at.1 - LETTER,
+            VPos::Center => at.1 - side / 2,
+            VPos::Bottom => at.1 - side,
         };
         for (column, letter) in text.chars().enumerate() {
-            self.draw_letter(letter, (x + column as i32 * LETTER, y), style.color())?;
+            self.draw_letter(letter, (x + column as i32 * side, y), style.color())?;
         }
         Ok(())
     }
@@ -87,7 +93,8 @@ impl DrawingBackend for Lettered<'_> {
         text: &str,
         _style: &S,
     ) -> Result<(u32, u32), DrawingErrorKind<Self::ErrorType>> {
-        Ok((text.chars().count() as u32 * LETTER as u32, LETTER as u32 + 4))
+        let side = self.letter() as u32;
+        Ok((text.chars().count() as u32 * side, side + 4))
     }
 }
 
