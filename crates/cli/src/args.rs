@@ -114,6 +114,9 @@ pub struct RunArgs {
     /// The most that the store may take [default: 90 % of what is free there]
     #[arg(long, value_name = "SIZE", requires = "store")]
     pub store_size: Option<Size>,
+    /// The most memory that they need, in DRAM and store together: a node refuses what cannot be held
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<Size>,
     /// Write a report to this file when the program has ended
     #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
     pub report: Option<PathBuf>,

@@ -28,6 +28,7 @@ pub struct Refused {
     node: PathBuf,
     why: String,
     fits_bytes: Option<u64>,
+    fits_store_bytes: Option<u64>,
 }
 
 impl fmt::Display for Refused {
@@ -40,10 +41,18 @@ impl std::error::Error for Refused {}
 
 impl Failure for Refused {
     fn way_out(&self) -> Option<String> {
-        Some(match self.fits_bytes {
-            Some(bytes) => format!("reserve at most {}, or run without the node: --node none", Size(bytes)),
-            None => "run without the node: --node none".into(),
+        Some(match (self.fits_bytes, self.fits_store_bytes) {
+            (Some(bytes), _) => format!("reserve at most {}, or run without the node: --node none", Size(bytes)),
+            (None, Some(bytes)) => format!("--store-size {bytes} at most, or run without the node: --node none"),
+            (None, None) => "run without the node: --node none".into(),
         })
+    }
+}
+
+impl Refused {
+    /// A size of the store that the node would take, in bytes, if that is what it refuses.
+    pub fn fits_store_bytes(&self) -> Option<u64> {
+        self.fits_store_bytes
     }
 }
 
@@ -60,8 +69,8 @@ enum Hello {
 fn hello(directory: &Path, message: &Attach) -> Hello {
     match exchange(directory, message) {
         Ok((stream, Answer::Attached { .. })) => Hello::Attached(stream),
-        Ok((_, Answer::Refused { why, fits_bytes })) => {
-            Hello::Refused(Refused { node: directory.to_owned(), why, fits_bytes })
+        Ok((_, Answer::Refused { why, fits_bytes, fits_store_bytes })) => {
+            Hello::Refused(Refused { node: directory.to_owned(), why, fits_bytes, fits_store_bytes })
         }
         Err(_) => Hello::Nobody,
     }
@@ -169,7 +178,7 @@ impl<Say: Fn(&str)> Listener<Say> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use memvisor_proto::attach::{VERSION, Wish};
+    use memvisor_proto::attach::{StoreSize, VERSION, Wish};
     use std::os::unix::net::UnixListener;
     use std::sync::mpsc;
 
@@ -208,6 +217,8 @@ mod tests {
             program_pid: 0,
             command: vec![],
             store_bytes: 0,
+            store_path: None,
+            store_size: StoreSize::Given,
             intent: Wish::default(),
             again: false,
         }
@@ -240,7 +251,11 @@ mod tests {
         let node = Node::at(&directory);
         let path = directory.clone();
         let began = std::thread::spawn(move || Attachment::begin(path, message(), |_| {}).map(|_| ()));
-        node.answer(&Answer::Refused { why: "2 GiB does not fit".into(), fits_bytes: Some(1 << 30) });
+        node.answer(&Answer::Refused {
+            why: "2 GiB does not fit".into(),
+            fits_bytes: Some(1 << 30),
+            fits_store_bytes: None,
+        });
         let refused = began.join().unwrap().unwrap_err();
         assert!(refused.to_string().contains("2 GiB") && refused.way_out().unwrap().contains("1 GiB"));
         std::fs::remove_dir_all(directory).unwrap();
@@ -253,7 +268,7 @@ mod tests {
         let attachment =
             Attachment::begin(directory.clone(), message(), move |text| said.send(text.to_owned()).unwrap()).unwrap();
         let node = Node::at(&directory);
-        node.answer(&Answer::Refused { why: "full".into(), fits_bytes: None });
+        node.answer(&Answer::Refused { why: "full".into(), fits_bytes: None, fits_store_bytes: None });
         assert!(heard.recv().unwrap().contains("full"));
         let (_stream, late) = node.answer(&attached());
         assert!(!late.again);

@@ -22,11 +22,11 @@ use crate::sample::{Peaks, Sample};
 use crate::size::Size;
 use crate::space::{SPACE_VARIABLE, Space, Terms};
 use crate::status::StatusLine;
-use crate::store_file::StoreFile;
+use crate::store_file::{STORE_MIN, StoreFile};
 use crate::supervise::{Notice, Tree};
 use crate::watch::{SharedLedger, Watch};
 use clap::ValueEnum;
-use memvisor_proto::attach::{self, Attach, Wish};
+use memvisor_proto::attach::{self, Attach, StoreSize, Wish};
 use memvisor_proto::space::option;
 use memvisor_sys::probe::Probe;
 use std::fmt;
@@ -159,7 +159,7 @@ impl<'a> Plan<'a> {
         let managed = match why_not(args, &program) {
             Some(Some(why)) if args.strict => return Err(RunError::Unmanageable(why).into()),
             Some(why) => Err(why),
-            None => Ok(Managed::make(args, budget)?),
+            None => Ok(Managed::make(args, budget, args.store_size)?),
         };
         let name = args.name.clone().unwrap_or_else(|| {
             let file = Path::new(typed).file_name().unwrap_or(typed);
@@ -187,7 +187,25 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn start_work(&self, managed: &Managed) -> Result<Work, Box<dyn Failure>> {
+    /// Starts what goes on beside the program; once more with a smaller store when nobody said how large it is to be and the node
+    /// has less left.
+    fn begin_work(&mut self) -> Result<Option<Work>, Box<dyn Failure>> {
+        let Ok(managed) = &self.managed else { return Ok(None) };
+        let refused = match self.start_work(managed)? {
+            Ok(work) => return Ok(Some(work)),
+            Err(refused) => refused,
+        };
+        let offered = refused.fits_store_bytes().filter(|bytes| self.args.store_size.is_none() && *bytes >= STORE_MIN);
+        let Some(bytes) = offered else { return Err(refused.into()) };
+        // A store with a name is one's own until it is let go.
+        self.managed = Err(None);
+        let managed = Managed::make(self.args, self.budget, Some(Size(bytes)))?;
+        let work = self.start_work(&managed)??;
+        self.managed = Ok(managed);
+        Ok(Some(work))
+    }
+
+    fn start_work(&self, managed: &Managed) -> Result<Result<Work, Refused>, Box<dyn Failure>> {
         let ledger = SharedLedger::new(Mutex::new(Ledger::default()));
         let space = managed.space.clone();
         let keeping = Keeping::start(&space, managed.store.as_ref(), ledger.clone()).map_err(RunError::Keeper)?;
@@ -198,10 +216,10 @@ impl<'a> Plan<'a> {
             Ok(attachment) => work.attachment = attachment,
             Err(refused) => {
                 work.finish();
-                return Err(refused.into());
+                return Ok(Err(refused));
             }
         }
-        Ok(work)
+        Ok(Ok(work))
     }
 
     fn attach(&self, managed: &Managed) -> Result<Option<Attachment>, Refused> {
@@ -215,12 +233,15 @@ impl<'a> Plan<'a> {
             program_pid: 0,
             command: self.words(),
             store_bytes: managed.store.as_ref().map_or(0, StoreFile::bytes),
+            store_path: managed.store.as_ref().map(|store| absolute(store.path())),
+            store_size: if self.args.store_size.is_some() { StoreSize::Given } else { StoreSize::Found },
             intent: Wish {
                 reservation_bytes: self.budget.reservation,
                 // What was given by hand is not exceeded: a node can give less of it, and all of it.
                 limit_bytes: self.budget.limit.or(self.args.dram.map(|dram| dram.0)),
                 shares: self.budget.shares,
                 class: self.args.class.and_then(|class| class.to_possible_value()).map(|value| value.get_name().into()),
+                size_bytes: self.args.size.map(|size| size.0),
             },
             again: false,
         };
@@ -237,11 +258,8 @@ impl<'a> Plan<'a> {
         self.args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
-    fn execute(self) -> Outcome {
-        let working = match &self.managed {
-            Ok(managed) => Some(self.start_work(managed)?),
-            Err(_) => None,
-        };
+    fn execute(mut self) -> Outcome {
+        let working = self.begin_work()?;
         let began = Instant::now();
         let tree = Tree::start(self.command(), self.program.path.clone());
         if let (Ok(managed), Ok(tree)) = (&self.managed, &tree) {
@@ -336,17 +354,22 @@ impl<'a> Plan<'a> {
 }
 
 impl Managed {
-    fn make(args: &RunArgs, budget: Budget) -> Result<Self, Box<dyn Failure>> {
+    fn make(args: &RunArgs, budget: Budget, store_size: Option<Size>) -> Result<Self, Box<dyn Failure>> {
         let shim = preload::find()?;
         let is_full = args.inject.contains(&Inject::Full);
         let store = match &args.store {
-            Some(path) => Some(StoreFile::open(path, args.store_size)?).filter(|_| !is_full),
+            Some(path) => Some(StoreFile::open(path, store_size)?).filter(|_| !is_full),
             None => None,
         };
         let budget = if is_full { Budget { ram_store: FULL_BYTES, ..budget } } else { budget };
         let terms = Terms { budget, log_pages: store.as_ref().map_or(0, StoreFile::pages), options: options(args) };
         Ok(Self { shim, store, space: Arc::new(Space::make(terms)?) })
     }
+}
+
+/// A path from the root, as it is called when all links are followed.
+fn absolute(path: &Path) -> String {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
 /// Why the program is to run plain: `Some(None)` when that was asked for.

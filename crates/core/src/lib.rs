@@ -4,6 +4,7 @@
 //! memory with this code, the tests and the simulator drive invented memory with the same code.
 #![forbid(unsafe_code)]
 
+pub mod blocking;
 pub mod budget;
 pub mod curve;
 pub mod full;

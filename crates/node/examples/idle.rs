@@ -3,7 +3,7 @@
 //! The spaces are headers and connections of this process, with one member each; the node is a child that runs with its usual
 //! period. Printed are its processor time as a part of one core, and its resident memory, shared pages of headers included.
 
-use memvisor_proto::attach::{ATTACH_SOCKET, Attach, VERSION, Wish, line};
+use memvisor_proto::attach::{ATTACH_SOCKET, Attach, StoreSize, VERSION, Wish, line};
 use memvisor_proto::space::{self, MAGIC, member_state};
 use memvisor_proto::{Header, Layout, Member};
 use memvisor_sys::random;
@@ -88,6 +88,8 @@ fn attach(directory: &Path, at: u64) -> (SharedFile, BufReader<UnixStream>) {
         program_pid: std::process::id(),
         command: vec!["idle".into()],
         store_bytes: 0,
+        store_path: None,
+        store_size: StoreSize::Given,
         intent: Wish { shares: 1000, ..Wish::default() },
         again: false,
     };

@@ -1,17 +1,18 @@
 //! Attaching: who may become a space of this node, on which terms; and the socket where they ask.
 
-use crate::config::{Config, SHARES_MAX};
+use crate::config::{Config, SHARES_MAX, StoreTable};
 use crate::node::{Node, Session, wall_ms};
 use crate::rules::class_named;
 use crate::spaces::{Identity, Peer, SpaceView, unique_name};
 use crate::state::Record;
-use memvisor_policy::{Admission, Class, DomainId, Fit, Intent, Request, Room, SpaceId, admit};
-use memvisor_proto::attach::{Answer, Attach, LINE_BYTES_MAX, VERSION, line, parse};
+use memvisor_policy::{Admission, Class, DomainId, File, Fit, Intent, Request, Room, SpaceId, admit};
+use memvisor_proto::attach::{Answer, Attach, LINE_BYTES_MAX, StoreSize, VERSION, line, parse};
 use memvisor_proto::rules::{Rule, Subject};
 use memvisor_proto::size::Size;
 use memvisor_proto::space;
 use memvisor_sys::process;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -23,6 +24,8 @@ use tracing::{info, warn};
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at one time: more spaces than a machine runs, fewer than there are descriptors.
 const CONNECTIONS_MAX: usize = 8192;
+/// Whose file has no size of its own is offered this part of what is left in its store.
+const OFFERED_PART: u64 = 4;
 /// The most that is kept of how a program was started, in bytes.
 const COMMAND_BYTES_MAX: usize = 4096;
 
@@ -33,11 +36,13 @@ pub struct Refusal {
     pub why: String,
     /// A reservation that would fit, in bytes.
     pub fits_bytes: Option<u64>,
+    /// A size of its file that would fit, in bytes.
+    pub fits_store_bytes: Option<u64>,
 }
 
 impl Refusal {
     fn because(why: impl Into<String>) -> Self {
-        Self { why: why.into(), fits_bytes: None }
+        Self { why: why.into(), fits_bytes: None, fits_store_bytes: None }
     }
 }
 
@@ -95,14 +100,10 @@ impl Node {
             true => view.intent(),
             false => wished(message, rule.as_ref(), &self.config, peer.uid)?,
         };
-        if !message.again {
-            self.admits(&intent, None)?;
-        }
         let wanted_name = rule.and_then(|rule| rule.set_name).unwrap_or_else(|| message.name.clone());
         let name = unique_name(&wanted_name, |name| self.kept.spaces.values().any(|record| record.name == name));
         let number = SpaceId(self.kept.next_number.max(1));
-        self.kept.next_number = number.0 + 1;
-        Ok(Record {
+        let record = Record {
             number,
             name,
             uid: peer.uid,
@@ -115,57 +116,126 @@ impl Node {
             program_pid: message.program_pid,
             command: shortened(&message.command),
             store_bytes: message.store_bytes,
-        })
+            store_path: message.store_path.as_ref().map(PathBuf::from),
+            size_bytes: message.intent.size_bytes,
+        };
+        if !message.again {
+            self.admits(&record, None).map_err(|refusal| self.offered(refusal, message.store_size))?;
+        }
+        self.kept.next_number = number.0 + 1;
+        Ok(record)
     }
 
-    /// Whether an intent can be promised besides those of the others; `but` is the space whose own it is.
+    /// Who did not say how large its file is to be is offered a part of what is left, so that there is some for the next.
+    fn offered(&self, refusal: Refusal, size: StoreSize) -> Refusal {
+        let part = match size {
+            StoreSize::Given => 1,
+            StoreSize::Found => OFFERED_PART,
+        };
+        Refusal { fits_store_bytes: refusal.fits_store_bytes.map(|bytes| bytes / part), ..refusal }
+    }
+
+    /// Whether what a space asks for can be promised besides what was promised to the others; `but` is the space whose own it is.
     ///
     /// # Errors
     /// Says what does not fit and what would.
-    pub(crate) fn admits(&self, intent: &Intent, but: Option<Identity>) -> Result<(), Refusal> {
+    pub(crate) fn admits(&self, record: &Record, but: Option<Identity>) -> Result<(), Refusal> {
         let situation = self.situation(memvisor_sys::clock::now_ns());
-        let request =
-            |intent: Intent| Request { intent, size_bytes: Some(intent.reservation_bytes), overhead_bytes: 0 };
+        let store = self.store_at(record.store_path.as_deref());
         let others: Vec<Request> = self
             .kept
             .spaces
             .iter()
             .filter(|(id, _)| Some(**id) != but)
-            .map(|(_, record)| request(record.intent))
+            .map(|(_, record)| request(record, store.is_some_and(|store| self.is_in(record, store))))
             .collect();
-        judge(&admit(&request(*intent), self.promisable(&situation).besides(&others)))
+        let asked = request(record, store.is_some());
+        let available = self.promisable(&situation, store).besides(&others);
+        judge(&asked, &admit(&asked, available), store)
     }
+
+    fn is_in(&self, record: &Record, store: &StoreTable) -> bool {
+        self.store_at(record.store_path.as_deref()).is_some_and(|at| at.name == store.name)
+    }
+}
+
+/// What a space asks of the policy. Overhead is not promised: whatever of it there is, is missing from the capacity.
+pub(crate) fn request(record: &Record, is_in_store: bool) -> Request {
+    let bytes = record.store_bytes;
+    let file = if is_in_store { File::InStore { bytes } } else { File::Own { bytes } };
+    Request { intent: record.intent, size_bytes: record.size_bytes, overhead_bytes: 0, file }
 }
 
 /// The answer of the policy, in words.
-fn judge(admission: &Admission) -> Result<(), Refusal> {
+fn judge(asked: &Request, admission: &Admission, store: Option<&StoreTable>) -> Result<(), Refusal> {
     match admission {
         Admission::Admitted { .. } => Ok(()),
         Admission::Contradicted { reservation_bytes, limit_bytes } => Err(Refusal {
-            why: format!(
+            fits_bytes: Some(*limit_bytes),
+            ..Refusal::because(format!(
                 "the reservation {} is more than the limit {}: lower the one or raise the other",
                 Size(*reservation_bytes),
                 Size(*limit_bytes)
-            ),
-            fits_bytes: Some(*limit_bytes),
+            ))
         }),
-        Admission::Refused { needs, available, fits } => Err(refused(*needs, *available, *fits)),
+        Admission::Refused { needs, available, fits } => Err(refused(asked, *needs, *available, *fits, store)),
     }
 }
 
-fn refused(needs: Room, available: Room, fits: Fit) -> Refusal {
-    let fits_bytes = match fits {
-        Fit::Reservation { most_bytes, .. } => most_bytes,
-        Fit::Size { reservation_bytes, .. } => reservation_bytes,
-        Fit::Nothing => 0,
+/// What does not fit, each with its numbers, and what would.
+fn refused(asked: &Request, needs: Room, available: Room, fits: Fit, store: Option<&StoreTable>) -> Refusal {
+    let mut why = Vec::new();
+    if needs.dram_bytes > available.dram_bytes {
+        why.push(format!(
+            "a reservation of {} does not fit: {} of DRAM can still be promised",
+            Size(needs.dram_bytes),
+            Size(available.dram_bytes)
+        ));
+    }
+    if let Some(store) = store.filter(|_| needs.store_bytes > available.store_bytes) {
+        why.push(format!(
+            "a file of {} does not fit into the store {}: {} of its {} can still be promised",
+            Size(needs.store_bytes),
+            store.name,
+            Size(available.store_bytes),
+            Size(store.capacity.0)
+        ));
+    }
+    if asked.homeless_bytes() > 0 {
+        why.push(format!(
+            "{} of the {} that it may hold have no place: {} are reserved in DRAM, and its file holds {}",
+            Size(asked.homeless_bytes()),
+            Size(asked.size_bytes.unwrap_or(0)),
+            Size(asked.intent.reserved_bytes()),
+            Size(asked.file.bytes())
+        ));
+    }
+    let (would, fits_bytes, fits_store_bytes) = match fits {
+        Fit::Reservation { least_bytes: 0, most_bytes } => {
+            ("reserve no more than that, or take a reservation from another space".to_owned(), Some(most_bytes), None)
+        }
+        Fit::Reservation { least_bytes, most_bytes } => {
+            (format!("reserve {} to {}", Size(least_bytes), Size(most_bytes)), Some(most_bytes), None)
+        }
+        Fit::File { least_bytes: 0, most_bytes } => {
+            (format!("a file of at most {} would fit", Size(most_bytes)), None, Some(most_bytes))
+        }
+        Fit::File { least_bytes, most_bytes } => {
+            (format!("a file of {} to {} would fit", Size(least_bytes), Size(most_bytes)), None, Some(most_bytes))
+        }
+        Fit::Size { size_bytes, reservation_bytes, file_bytes } => (
+            format!(
+                "what would fit holds at most {}, with {} reserved and a file of {}",
+                Size(size_bytes),
+                Size(reservation_bytes),
+                Size(file_bytes)
+            ),
+            Some(reservation_bytes),
+            Some(file_bytes),
+        ),
+        Fit::Nothing => ("nothing would fit".to_owned(), Some(0), None),
     };
-    let why = format!(
-        "a reservation of {} does not fit: {} of DRAM can still be promised; reserve no more than that, or take a \
-         reservation from another space",
-        Size(needs.dram_bytes),
-        Size(available.dram_bytes)
-    );
-    Refusal { why, fits_bytes: Some(fits_bytes) }
+    Refusal { why: format!("{}; {would}", why.join("; ")), fits_bytes, fits_store_bytes }
 }
 
 fn check_versions(message: &Attach) -> Result<(), Refusal> {
@@ -283,9 +353,9 @@ async fn converse(stream: UnixStream, node: &SharedNode) {
     };
     let welcome = match answer {
         Ok(welcome) => welcome,
-        Err(Refusal { why, fits_bytes }) => {
+        Err(Refusal { why, fits_bytes, fits_store_bytes }) => {
             info!(uid = peer.uid, pid = peer.pid, why, "refused");
-            let _ = stream.write_all(line(&Answer::Refused { why, fits_bytes }).as_bytes()).await;
+            let _ = stream.write_all(line(&Answer::Refused { why, fits_bytes, fits_store_bytes }).as_bytes()).await;
             return;
         }
     };
@@ -338,6 +408,8 @@ mod tests {
             program_pid: 0,
             command: vec![],
             store_bytes: 0,
+            store_path: None,
+            store_size: StoreSize::Given,
             intent,
             again: false,
         }
@@ -353,7 +425,13 @@ mod tests {
         let intent = wished(&message(none), Some(rule), &config, 5).unwrap();
         assert_eq!((intent.class, intent.limit_bytes, intent.shares.get()), (Class::Batch, Some(9), 250));
         assert_eq!((intent.reservation_bytes, intent.domain), (3, DomainId(5)));
-        let all = Wish { reservation_bytes: 1, limit_bytes: Some(2), shares: 3, class: Some("latency".into()) };
+        let all = Wish {
+            reservation_bytes: 1,
+            limit_bytes: Some(2),
+            shares: 3,
+            class: Some("latency".into()),
+            ..Wish::default()
+        };
         let intent = wished(&message(all), Some(rule), &config, 5).unwrap();
         assert_eq!((intent.class, intent.limit_bytes, intent.shares.get()), (Class::Latency, Some(2), 3));
         assert_eq!(intent.reservation_bytes, 1);

@@ -1,9 +1,10 @@
 //! Changing what a space may have, and draining: judged first, then done at once.
 
-use crate::attach::Refusal;
+use crate::attach::{Refusal, request};
 use crate::config::SHARES_MAX;
 use crate::node::Node;
 use crate::spaces::Identity;
+use crate::state::Record;
 use crate::wire::{self, Amount, Change};
 use memvisor_policy::Intent;
 use memvisor_proto::size::Size;
@@ -55,9 +56,11 @@ impl Node {
         let intent = changed(&old, change)?;
         // Who asks for no more than it has is never refused: a host that lost DRAM must be able to be put in order.
         let asks_more = intent.reserved_bytes() > old.reserved_bytes();
+        let asked = Record { intent, ..record.clone() };
+        let has_less_place = request(&asked, false).homeless_bytes() > request(record, false).homeless_bytes();
         let contradicts = intent.limit_bytes.is_some_and(|limit| intent.reservation_bytes > limit);
-        if asks_more || contradicts {
-            self.admits(&intent, Some(id)).map_err(ChangeError::DoesNotFit)?;
+        if asks_more || contradicts || has_less_place {
+            self.admits(&asked, Some(id)).map_err(ChangeError::DoesNotFit)?;
         }
         if let Some(record) = self.kept.spaces.get_mut(&id) {
             record.intent = intent;

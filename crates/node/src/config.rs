@@ -411,12 +411,16 @@ fn stores(tables: Vec<Spanned<StoreTable>>) -> Result<Vec<StoreTable>, Wrong> {
     let mut stores: Vec<StoreTable> = Vec::new();
     for table in tables {
         let span = table.span();
-        let store = table.into_inner();
+        let mut store = table.into_inner();
         if stores.iter().any(|other| other.name == store.name) {
             return Err((format!("there are two stores called {}", store.name), span));
         }
         if !store.path.is_absolute() {
             return Err((format!("the path of a store begins with /: {}", store.path.display()), span));
+        }
+        // Spaces say where their files really are.
+        if let Ok(path) = std::fs::canonicalize(&store.path) {
+            store.path = path;
         }
         stores.push(store);
     }

@@ -9,7 +9,7 @@
 
 use crate::api;
 use crate::attach::{self, SharedNode, lock};
-use crate::node::{Node, StartError};
+use crate::node::{HANDS_PER_PERIOD, Node, StartError};
 use crate::state::Lock;
 use memvisor_proto::attach::{API_SOCKET, ATTACH_SOCKET};
 use sd_notify::NotifyState;
@@ -26,8 +26,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::{error, info, warn};
 
-/// Times that is handed out between two plans, besides once with each: what one gives, another waits for.
-const HANDS_PER_PERIOD: u32 = 10;
 /// How long an answer that was begun may take when the node stops.
 const GRACE: Duration = Duration::from_secs(2);
 

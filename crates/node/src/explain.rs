@@ -104,20 +104,29 @@ impl Sentences<'_> {
 
     fn bound(&self) -> String {
         let (name, goal) = (self.name, Size(self.reason.goal_bytes));
-        let wanted = Size(self.space.observation.wanted_bytes);
         match self.grant.reason.bound {
             Bound::Reservation => {
                 format!("{name} has {goal}, its reservation: at the price that others pay it would have less.")
             }
-            Bound::Limit => format!("{name} has {goal}, its limit: it wants {wanted}, and its owner allows no more."),
+            Bound::Limit => {
+                format!("{name} has {goal}, its limit: it {}, and its owner allows no more.", self.wants())
+            }
             Bound::Wanted => format!("{name} has all that it wants, {goal}."),
             Bound::Price => format!(
-                "{name} has {goal} of the {wanted} that it wants: {} are divided, and that is its part with {} shares \
-                 and {} of it in use.",
+                "{name} has {goal}, and {}: {} are divided, and that is its part with {} shares and {} of it in use.",
+                self.wants(),
                 Size(self.plan.capacity_bytes),
                 self.space.intent.shares,
                 percent(self.reason.active_fraction)
             ),
+        }
+    }
+
+    /// What it wants. The plan believes only slowly that it wants less, so that may be less than it has.
+    fn wants(&self) -> String {
+        match self.space.observation.wanted_bytes {
+            wanted if wanted > self.reason.goal_bytes => format!("wants {}", Size(wanted)),
+            wanted => format!("wanted more until a moment ago, {} now", Size(wanted)),
         }
     }
 
@@ -215,7 +224,8 @@ impl Sentences<'_> {
                 Some(format!("It holds {charged}, more than its target, and is paged: the host has {free} free DRAM."))
             }
             wire::Action::Block => Some(format!(
-                "It holds {charged}, more than its target, and waits meanwhile: the host has {free} free DRAM."
+                "It is blocked: it holds {charged}, more than its target, and the host has {free} free DRAM. It is paged, and \
+                 its threads wait wherever they would take more, until it is within its target."
             )),
         }
     }

@@ -97,7 +97,7 @@ impl Text {
     fn spaces(&mut self, spaces: &[Space]) {
         use Kind::{Counter, Gauge};
         type Of = fn(&Space) -> f64;
-        let metrics: [(&str, Kind, &str, Of); 15] = [
+        let metrics: [(&str, Kind, &str, Of); 17] = [
             ("memvisor_space_target_bytes", Gauge, "DRAM granted by the plan.", |s| s.target_bytes as f64),
             ("memvisor_space_budget_bytes", Gauge, "What the pager is told.", |s| s.budget_bytes as f64),
             ("memvisor_space_charged_bytes", Gauge, "DRAM charged.", |s| s.charged_bytes as f64),
@@ -118,6 +118,15 @@ impl Text {
             }),
             ("memvisor_space_store_errors_total", Counter, "Errors that stores gave.", |s| {
                 s.counters.store_errors as f64
+            }),
+            (
+                "memvisor_space_blocked_faults_total",
+                Counter,
+                "Faults that waited because the space was blocked.",
+                |s| s.counters.blocked_faults as f64,
+            ),
+            ("memvisor_space_blocked_seconds_total", Counter, "The time that they waited.", |s| {
+                s.counters.blocked_ns as f64 / 1e9
             }),
         ];
         for (name, kind, help, value) in metrics {

@@ -7,7 +7,7 @@
 //! Everything here is called by one thread at a time and waits for nobody. What must outlive the process is in [`Kept`]; a
 //! number that a pager was told is believed as it is there and not as the header says, which is the owner's to write.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreTable};
 use crate::handing::{self, Claim, Supply};
 use crate::history::{History, Resolution};
 use crate::machine::{MachineMemory, Stall};
@@ -17,8 +17,9 @@ use crate::rules;
 use crate::spaces::{Identity, SpaceView};
 use crate::state::{Found, Kept, Record, StateDirectory};
 use crate::wire;
+use memvisor_core::blocking::ASKED_NS_MAX;
 use memvisor_policy::capacity::{self, Capacity};
-use memvisor_policy::{Grant, Host, Intent, Memory, Observation, Plan, Room, Situation, Space, SpaceId, plan};
+use memvisor_policy::{Action, Grant, Host, Intent, Memory, Observation, Plan, Room, Situation, Space, SpaceId, plan};
 use memvisor_sys::clock;
 use memvisor_sys::file::Fd;
 use memvisor_sys::process;
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::{debug, info, warn};
 
 /// Plans between two looks at the processes of a space: overhead changes slowly, and a look costs a file of `/proc` each.
@@ -36,6 +37,13 @@ const FLUSH_EVERY: u64 = 10;
 
 /// How long a space of the last node is waited for, in nanoseconds: whoever keeps one tries every few seconds.
 const ABSENT_NS_MAX: u64 = 60_000_000_000;
+
+/// Times that is handed out between two plans, besides once with each: what one gives, another waits for.
+pub const HANDS_PER_PERIOD: u32 = 10;
+/// A block is asked for anew at each handing out, and holds for so many of them: one may come late.
+const HANDS_PER_BLOCK: u32 = 3;
+/// No block is shorter, so that a node that is slow for a moment does not lift it.
+const BLOCK_MIN: Duration = Duration::from_secs(1);
 
 /// A connection of a space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -304,12 +312,25 @@ impl Node {
         space(record.intent, observation)
     }
 
-    /// What can be promised to all spaces together, reservations and nothing else.
-    pub(crate) fn promisable(&self, situation: &Situation) -> Room {
+    /// What can be promised to all spaces together: of DRAM, and of one store; of no store where the host promises none.
+    pub(crate) fn promisable(&self, situation: &Situation, store: Option<&StoreTable>) -> Room {
         let most_bytes = capacity::observed_bytes(situation);
         let capacity = Capacity::new(most_bytes, situation.host.dram_bytes, &self.config.settings);
-        // Each space brings its own store; and what it cannot hold is denied to the program by its pager, which knows.
-        Room { dram_bytes: capacity.calm_bytes, stores_bytes: u64::MAX }
+        Room { dram_bytes: capacity.calm_bytes, store_bytes: store.map_or(0, |store| store.capacity.0) }
+    }
+
+    /// The store of the configuration in which a file at `path` lies.
+    pub(crate) fn store_at(&self, path: Option<&Path>) -> Option<&StoreTable> {
+        let holds = |store: &&StoreTable| path.is_some_and(|path| path.starts_with(&store.path));
+        self.config.stores.iter().filter(holds).max_by_key(|store| store.path.as_os_str().len())
+    }
+
+    /// What of a store nobody was promised, in bytes.
+    pub(crate) fn store_left_bytes(&self, store: &StoreTable) -> u64 {
+        let in_it =
+            |record: &&Record| self.store_at(record.store_path.as_deref()).is_some_and(|at| at.name == store.name);
+        let promised = self.kept.spaces.values().filter(in_it).map(|record| record.store_bytes);
+        store.capacity.0.saturating_sub(promised.fold(0, u64::saturating_add))
     }
 
     /// Plans and hands out.
@@ -353,6 +374,23 @@ impl Node {
         // What they hold is read again: whoever grew before it was told less holds more than was thought.
         let claims = self.claims(&ids, &grants);
         self.tell(&ids, &handing::raise(&claims, &wishes, supply));
+        self.block(&grants);
+    }
+
+    /// Asks the pagers of those whom the plan blocks to let no thread make them larger, for as long as this node lives and says so.
+    fn block(&self, grants: &BTreeMap<SpaceId, Grant>) {
+        let until_ns = clock::now_ns().saturating_add(self.block_ns());
+        for (id, space) in &self.attached {
+            let grant = self.kept.spaces.get(id).and_then(|record| grants.get(&record.number));
+            let is_blocked = grant.is_some_and(|grant| grant.action == Action::Block);
+            space.view.block_until(if is_blocked { until_ns } else { 0 });
+        }
+    }
+
+    /// How long a block holds that is not asked for again.
+    fn block_ns(&self) -> u64 {
+        let hands = self.config.period / HANDS_PER_PERIOD * HANDS_PER_BLOCK;
+        hands.clamp(BLOCK_MIN, Duration::from_nanos(ASKED_NS_MAX)).as_nanos() as u64
     }
 
     /// What can be told to those who are attached: without what others use, and what absent spaces were told.
@@ -443,8 +481,9 @@ impl Node {
         }
     }
 
-    /// Keeps everything; spaces keep what they were told.
+    /// Keeps everything; spaces keep what they were told, and nobody waits for a node that is gone.
     pub fn stop(&mut self) {
+        self.attached.values().for_each(|space| space.view.block_until(0));
         self.flush_history();
         self.save();
         self.recorder.flush();
@@ -491,28 +530,24 @@ fn log(before: &Memory, made: &Plan) {
     let moved = moved.count();
     let targets_bytes = made.grants.iter().map(|grant| grant.target_bytes).fold(0, u64::saturating_add);
     let (spaces, state, verdict) = (made.grants.len(), made.state, made.advice.verdict);
-    if before.state != state {
-        info!(
-            ?state,
-            ?verdict,
-            spaces,
-            moved,
-            targets_bytes,
-            capacity_bytes = made.capacity_bytes,
-            price = made.price,
-            "plan"
-        );
+    macro_rules! say {
+        ($level:ident) => {
+            $level!(
+                ?state,
+                ?verdict,
+                spaces,
+                moved,
+                targets_bytes,
+                capacity_bytes = made.capacity_bytes,
+                price = made.price,
+                "plan"
+            )
+        };
+    }
+    if before.state == state {
+        say!(debug)
     } else {
-        debug!(
-            ?state,
-            ?verdict,
-            spaces,
-            moved,
-            targets_bytes,
-            capacity_bytes = made.capacity_bytes,
-            price = made.price,
-            "plan"
-        );
+        say!(info)
     }
     for grant in &made.grants {
         debug!(number = grant.id.0, target_bytes = grant.target_bytes, budget_bytes = grant.budget_bytes, action = ?grant.action, reason = ?grant.reason, "grant");

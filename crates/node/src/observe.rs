@@ -245,7 +245,12 @@ impl Observer {
             store_full: get(header.store_full()) != 0,
             drains: space.drains(),
             drained: live().filter(|member| get(member.drained()) != 0).count() as u64,
-            counters: Counters { store_errors: get(header.store_errors()), ..self.totals.counters },
+            counters: Counters {
+                store_errors: get(header.store_errors()),
+                blocked_faults: get(header.blocked_faults()),
+                blocked_ns: get(header.blocked_ns()),
+                ..self.totals.counters
+            },
             fault_ns,
             fault_ns_max: self.totals.fault_ns_max,
             overhead_bytes,
@@ -343,7 +348,7 @@ impl Counts {
                 evictions: get(member.evictions()),
                 stalls: get(member.stalls()),
                 lost: get(member.lost()),
-                store_errors: 0,
+                ..Counters::default()
             },
             fault_ns: fault_ns.to_vec(),
             fault_ns_max: get(member.fault_ns_max()),

@@ -109,7 +109,7 @@ impl Node {
             period_ms: self.config.period.as_millis() as u64,
             plans: self.plans,
             pressure: wire::Pressure { some: self.stall.some, full: self.stall.full },
-            stores: self.config.stores.iter().map(show_store).collect(),
+            stores: self.config.stores.iter().map(|store| show_store(store, self.store_left_bytes(store))).collect(),
         }
     }
 
@@ -220,11 +220,11 @@ fn drain_state(attached: &Attached) -> wire::DrainState {
     }
 }
 
-fn show_store(store: &crate::config::StoreTable) -> wire::Store {
+fn show_store(store: &crate::config::StoreTable, free_bytes: u64) -> wire::Store {
     wire::Store {
         name: store.name.clone(),
         path: store.path.to_string_lossy().into_owned(),
         capacity_bytes: store.capacity.0,
-        free_bytes: None,
+        free_bytes: Some(free_bytes),
     }
 }

@@ -184,6 +184,11 @@ impl SpaceView {
         set(self.header().planned_ns(), now_ns);
     }
 
+    /// Asks its pagers to let no thread make it larger while it is above what it was told, up to an instant; 0 takes that back.
+    pub fn block_until(&self, until_ns: u64) {
+        set(self.header().blocked_until_ns(), until_ns);
+    }
+
     /// Tells its pagers how long a period of their samplers is at least.
     pub fn set_sample_period(&self, period: Duration) {
         set(self.header().sample_period_ms(), period.as_millis() as u64);

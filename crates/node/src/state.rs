@@ -46,6 +46,12 @@ pub struct Record {
     pub command: Vec<String>,
     /// Bytes that its file store can hold.
     pub store_bytes: u64,
+    /// Where that lies.
+    #[serde(default)]
+    pub store_path: Option<PathBuf>,
+    /// What it holds at most, in bytes, if its owner said so.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
 }
 
 impl Record {
@@ -216,6 +222,8 @@ mod tests {
             program_pid: 1,
             command: vec!["x".into()],
             store_bytes: 0,
+            store_path: None,
+            size_bytes: None,
         };
         let spaces = BTreeMap::from([(Identity(5), record)]);
         Kept { version: VERSION, next_number: 4, memory: Memory::default(), spaces }

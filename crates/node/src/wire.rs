@@ -152,7 +152,7 @@ pub struct Store {
     pub path: String,
     /// What it can hold.
     pub capacity_bytes: u64,
-    /// What is left there; `null` as long as nobody measures it: to ask a file system may take as long as it likes.
+    /// What of its capacity no file of a space was promised. The file system is not asked: that may take as long as it likes.
     pub free_bytes: Option<u64>,
 }
 
@@ -320,6 +320,10 @@ pub struct Counters {
     pub lost: u64,
     /// Errors that stores gave.
     pub store_errors: u64,
+    /// Faults that waited because the space was blocked.
+    pub blocked_faults: u64,
+    /// The time that they waited, in nanoseconds.
+    pub blocked_ns: u64,
 }
 
 /// Counters, each second, over the last period.

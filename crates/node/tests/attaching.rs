@@ -3,7 +3,7 @@
 mod common;
 
 use common::{FakeSpace, MIB, NodeProcess, as_nobody, until};
-use memvisor_proto::attach::{Answer, VERSION, line};
+use memvisor_proto::attach::{Answer, Attach, StoreSize, VERSION, line};
 use memvisor_proto::space::class;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -61,6 +61,79 @@ fn a_reservation_that_does_not_fit_is_refused_with_one_that_does() {
 }
 
 #[test]
+fn a_file_takes_its_size_of_the_store_that_it_lies_in_and_what_does_not_fit_is_refused_with_what_would() {
+    let stores = "[[store]]\nname = \"disk\"\npath = \"/nowhere/disk\"\ncapacity = \"1GiB\"\n\
+                  [[store]]\nname = \"deep\"\npath = \"/nowhere/disk/deep\"\ncapacity = \"128M\"\n";
+    let node = NodeProcess::start("1GiB", stores);
+    let with = |space: &FakeSpace, path: &str, mib: u64| Attach {
+        store_path: Some(path.into()),
+        store_bytes: mib * MIB,
+        ..space.message(false)
+    };
+    let left = || node.host().stores.iter().map(|store| store.free_bytes.unwrap() / MIB).collect::<Vec<u64>>();
+    let mut first = FakeSpace::new("first");
+    let message = with(&first, "/nowhere/disk/first", 700);
+    assert!(matches!(first.say(&node.directory(), &line(&message)), Answer::Attached { .. }));
+    assert_eq!(left(), [324, 128]);
+
+    let mut second = FakeSpace::new("second");
+    let message = with(&second, "/nowhere/disk/second", 400);
+    let Answer::Refused { why, fits_store_bytes, .. } = second.say(&node.directory(), &line(&message)) else {
+        panic!()
+    };
+    for part in ["a file of 400 MiB", "the store disk", "324 MiB of its 1 GiB can still be promised", "at most 324 MiB"]
+    {
+        assert!(why.contains(part), "{part} is not in {why}");
+    }
+    assert_eq!(fits_store_bytes, Some(324 * MIB));
+    // Whose file is as large as it was found to be is offered a part.
+    let found = Attach { store_size: StoreSize::Found, ..message.clone() };
+    let Answer::Refused { fits_store_bytes, .. } = second.say(&node.directory(), &line(&found)) else { panic!() };
+    assert_eq!(fits_store_bytes, Some(81 * MIB));
+    // The store in the store has a capacity of its own, and what lies in none is its owner's.
+    let message = with(&second, "/nowhere/disk/deep/second", 129);
+    assert!(second.refusal(&node, &message).0.contains("the store deep"));
+    let message = with(&second, "/nowhere/diskette/second", 4000);
+    assert!(matches!(second.say(&node.directory(), &line(&message)), Answer::Attached { .. }));
+    assert_eq!(left(), [324, 128]);
+
+    first.leave();
+    until("its part of the store returns", || left() == [1024, 128]);
+}
+
+#[test]
+fn who_says_how_much_it_holds_must_find_a_place_for_it_in_its_reservation_and_its_file() {
+    let stores = "[[store]]\nname = \"disk\"\npath = \"/nowhere/disk\"\ncapacity = \"1GiB\"\n";
+    let node = NodeProcess::start("1GiB", stores);
+    let mut space = FakeSpace::new("large").reserve(100 * MIB);
+    space.wish.size_bytes = Some(600 * MIB);
+    let with = |space: &FakeSpace, mib: u64| Attach {
+        store_path: Some("/nowhere/disk/large".into()),
+        store_bytes: mib * MIB,
+        ..space.message(false)
+    };
+    let message = with(&space, 400);
+    let (why, fits_bytes) = space.refusal(&node, &message);
+    for part in [
+        "100 MiB of the 600 MiB",
+        "have no place",
+        "100 MiB are reserved",
+        "its file holds 400 MiB",
+        "reserve 200 MiB to",
+    ] {
+        assert!(why.contains(part), "{part} is not in {why}");
+    }
+    assert!(fits_bytes.unwrap() > 200 * MIB);
+    let message = with(&space, 500);
+    assert!(matches!(space.say(&node.directory(), &line(&message)), Answer::Attached { .. }));
+    // What it reserves is its place: it may reserve more, and no less.
+    let refused = node.ask("PATCH", "/v1/spaces/large", r#"{"reservation":"50M"}"#).unwrap_err();
+    assert!(refused.0 == 409 && refused.1.error.contains("50 MiB of the 600 MiB"), "{refused:?}");
+    node.ask("PATCH", "/v1/spaces/large", r#"{"reservation":"150M"}"#).unwrap();
+    node.ask("PATCH", "/v1/spaces/large", r#"{"reservation":"120M"}"#).unwrap();
+}
+
+#[test]
 fn a_space_that_attaches_again_is_never_refused_for_want_of_memory() {
     let node = NodeProcess::start("1GiB", "");
     let mut space = FakeSpace::new("old");
@@ -88,7 +161,10 @@ fn what_is_not_a_space_of_this_version_is_refused() {
         let (why, _) = space.refusal(&node, &message);
         assert!(why.contains(reason), "{why}");
     };
-    refused(memvisor_proto::attach::Attach { version: VERSION + 1, ..good.clone() }, "this node speaks 1");
+    refused(
+        memvisor_proto::attach::Attach { version: VERSION + 1, ..good.clone() },
+        &format!("this node speaks {VERSION}"),
+    );
     refused(memvisor_proto::attach::Attach { space_version: 99, ..good.clone() }, "version 99");
     refused(memvisor_proto::attach::Attach { id: "0".repeat(32), ..good.clone() }, "another number");
     refused(memvisor_proto::attach::Attach { id: "x".into(), ..good.clone() }, "32 hexadecimal digits");

@@ -261,7 +261,8 @@ impl Monitor {
             return;
         }
         let timeout = match () {
-            () if !self.postponed.is_empty() || self.is_draining() => 0,
+            () if self.is_draining() => 0,
+            () if !self.postponed.is_empty() => self.postponed.timeout_ms(),
             () if busy => BUSY_TICK_MS,
             () => IDLE_TICK_MS,
         };

@@ -194,6 +194,13 @@ impl Space {
             - header.charged_pages().load(Ordering::Relaxed) as i64
     }
 
+    /// Pages of DRAM that the space is charged for, compressed pages and tables among them.
+    pub fn dram_pages(&self) -> u64 {
+        let header = self.header();
+        let pools = header.ram_bytes().load(Ordering::Relaxed) + header.meta_bytes().load(Ordering::Relaxed);
+        header.charged_pages().load(Ordering::Relaxed).wrapping_add(pools / memvisor_core::PAGE_BYTES as u64)
+    }
+
     /// Whether the stores could not hold `bytes` more. Like the kernel's own rule for memory, it refuses what is beyond
     /// all means; and what free DRAM does not hold once nothing more can be moved out.
     pub fn refuses(&self, bytes: u64) -> bool {

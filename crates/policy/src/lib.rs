@@ -34,7 +34,7 @@ pub mod state;
 pub mod step;
 pub mod waterfill;
 
-pub use admission::{Admission, Fit, Request, Room, admit};
+pub use admission::{Admission, File, Fit, Request, Room, admit};
 pub use advice::{Advice, Verdict};
 pub use intent::{Class, DomainId, Intent, SpaceId};
 pub use memory::{Believed, Memory};

@@ -3,7 +3,7 @@
 //! ```text
 //!   space (the process that keeps it)                       node
 //!     connect DIR/attach.sock  ─────────────────────────▶   asks the kernel who that is (peer credentials)
-//!     {"version":1,"name":"redis",…}\n  ────────────────▶   opens /proc/PID/fd/SPACE_FD, maps header and members
+//!     {"version":2,"name":"redis",…}\n  ────────────────▶   opens /proc/PID/fd/SPACE_FD, maps header and members
 //!     ◀──────────────  {"attached":{"space":7,"name":"redis","target_bytes":268435456}}\n
 //!                      or {"refused":{"why":"…","fits_bytes":…}}\n
 //!     …  the connection stays open: its end says that the other is gone  …
@@ -18,7 +18,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The version of this exchange. A node refuses another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest line, in bytes: who sends more is cut off.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// Names the directory with the node's sockets; `none` is no node.
@@ -59,6 +59,10 @@ pub struct Attach {
     pub command: Vec<String>,
     /// Bytes that its file store can hold.
     pub store_bytes: u64,
+    /// Where that lies, from the root; `None` without one.
+    pub store_path: Option<String>,
+    /// How it came to be so large.
+    pub store_size: StoreSize,
     /// What it wants, if the node has not said otherwise before. The words of the header say what is in force.
     pub intent: Wish,
     /// It has attached before, to this node or an earlier one: its promises are in force and it is not refused for want
@@ -77,6 +81,19 @@ pub struct Wish {
     pub shares: u32,
     /// The class by name, `None` for what the node's rules say.
     pub class: Option<String>,
+    /// What it holds at most, in DRAM and in its store together, in bytes; `None` when nobody says.
+    pub size_bytes: Option<u64>,
+}
+
+/// How the size of a file store came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreSize {
+    /// Somebody said it.
+    #[default]
+    Given,
+    /// It is what there was: less would do.
+    Found,
 }
 
 /// What the node answers.
@@ -98,6 +115,8 @@ pub enum Answer {
         why: String,
         /// A reservation that would fit, in bytes, when that is what was wrong.
         fits_bytes: Option<u64>,
+        /// A size of the file store that would fit, in bytes, when that is what was wrong.
+        fits_store_bytes: Option<u64>,
     },
 }
 
@@ -146,7 +165,15 @@ mod tests {
             program_pid: 77,
             command: vec!["redis-server".into(), "--port\n".into()],
             store_bytes: 1 << 30,
-            intent: Wish { reservation_bytes: 1, limit_bytes: None, shares: 1000, class: Some("latency".into()) },
+            store_path: Some("/var/lib/memvisor/store".into()),
+            store_size: StoreSize::Found,
+            intent: Wish {
+                reservation_bytes: 1,
+                limit_bytes: None,
+                shares: 1000,
+                class: Some("latency".into()),
+                size_bytes: Some(1 << 31),
+            },
             again: false,
         }
     }
@@ -156,7 +183,7 @@ mod tests {
         let text = line(&attach());
         assert_eq!(text.matches('\n').count(), 1);
         assert_eq!(parse::<Attach>(&text).unwrap(), attach());
-        let answer = Answer::Refused { why: "1 GiB does not fit".into(), fits_bytes: Some(7) };
+        let answer = Answer::Refused { why: "1 GiB does not fit".into(), fits_bytes: Some(7), fits_store_bytes: None };
         assert_eq!(parse::<Answer>(&line(&answer)).unwrap(), answer);
     }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicU64;
 /// The first word of a space.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"memvisor");
 /// Changes whenever a word changes its meaning.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 /// Members that a space can have at one time.
 pub const MEMBERS_MAX: usize = 256;
 /// Frames in the largest staging area.
@@ -148,6 +148,13 @@ impl<'a> Header<'a> {
         drain = 34;
         /// The least time of a period of the sampler of activity, in milliseconds of run time; 0 for the usual.
         sample_period_ms = 35;
+        /// Until then, in nanoseconds of the monotonic clock, no thread makes the space larger while it is above its target: the
+        /// host has next to no DRAM left. A node that wants it longer writes it anew; 0 when it does not.
+        blocked_until_ns = 36;
+        /// Faults that waited because of that.
+        blocked_faults = 37;
+        /// The time that they waited, in nanoseconds.
+        blocked_ns = 38;
     }
 }
 

@@ -80,7 +80,7 @@ fn of_host(host: &wire::Host) -> String {
         rows.push(("trouble", format!("{} too much is in use · {stalled} stand still", Size(host.excess_bytes))));
     }
     for store in &host.stores {
-        let free = store.free_bytes.map_or(String::new(), |bytes| format!(" · {} free there", Size(bytes)));
+        let free = store.free_bytes.map_or(String::new(), |bytes| format!(" · {} not promised", Size(bytes)));
         let what = format!("{}: {}{free} · {}", clean(&store.name), Size(store.capacity_bytes), clean(&store.path));
         rows.push(("store", what));
     }
@@ -164,6 +164,13 @@ fn of_space(space: &wire::Space) -> String {
             ),
         ),
     ];
+    if counters.blocked_faults > 0 {
+        let waited = format!("{:.1} s", counters.blocked_ns as f64 / 1e9);
+        rows.push((
+            "blocked",
+            format!("{} faults waited {waited} in all, as the host was short of DRAM", counters.blocked_faults),
+        ));
+    }
     if counters.lost + counters.store_errors > 0 {
         rows.push(("trouble", format!("{} pages lost · {} store errors", counters.lost, counters.store_errors)));
     }

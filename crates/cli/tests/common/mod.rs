@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub mod fake_node;
+pub mod host;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

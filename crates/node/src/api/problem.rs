@@ -45,7 +45,7 @@ impl IntoResponse for Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { why, fits_bytes } = refusal;
+        let Refusal { why, fits_bytes, .. } = refusal;
         let way_out = match fits_bytes {
             Some(bytes) => format!("ask for {} or less", Size(bytes)),
             None => "see the reason".to_owned(),

@@ -7,7 +7,7 @@
 
 use memvisor_node::client::{AskError, ask};
 use memvisor_node::wire;
-use memvisor_proto::attach::{ATTACH_SOCKET, Answer, Attach, VERSION, Wish, line, parse};
+use memvisor_proto::attach::{ATTACH_SOCKET, Answer, Attach, StoreSize, VERSION, Wish, line, parse};
 use memvisor_proto::space::{self, MAGIC, member_state};
 use memvisor_proto::{Header, Layout, Member};
 use memvisor_sys::shared::{SharedFile, SharedMap};
@@ -254,6 +254,8 @@ impl FakeSpace {
             program_pid: std::process::id(),
             command: vec!["fake".into(), "--space".into()],
             store_bytes: 0,
+            store_path: None,
+            store_size: StoreSize::Given,
             intent: self.wish.clone(),
             again,
         }
@@ -281,7 +283,7 @@ impl FakeSpace {
     pub fn refusal(&mut self, node: &NodeProcess, message: &Attach) -> (String, Option<u64>) {
         match self.say(&node.directory(), &line(message)) {
             Answer::Attached { .. } => panic!("it was attached"),
-            Answer::Refused { why, fits_bytes } => (why, fits_bytes),
+            Answer::Refused { why, fits_bytes, .. } => (why, fits_bytes),
         }
     }
 
