@@ -31,6 +31,7 @@ macro_rules! cases {
 
 cases! {
     sixty_four_threads_that_fault_at_once_read_what_they_wrote runs "threads64";
+    whoever_looks_sees_the_cpus_that_the_program_was_given runs "cpus";
     a_hundred_forked_children_see_the_memory_of_their_instant runs "forks";
     memory_mapped_remapped_protected_and_unmapped_at_random_is_what_the_model_says runs "mapwalk";
     a_sort_gives_an_ordered_permutation runs "sort";
@@ -52,4 +53,5 @@ cases! {
     a_random_walk_without_move_is_what_the_model_says runs "old-mapwalk";
     memvisor_works_in_a_guest_with_an_old_kernel runs "old-guest";
     freed_memory_comes_back runs "free-returns";
+    a_program_that_is_let_go_runs_on_in_plain_memory runs "drain";
 }

@@ -111,9 +111,7 @@ impl Stores {
         match slot {
             SlotRef::Filled(_) | SlotRef::None => true,
             SlotRef::Ram(_) => word(self.header.ram_bytes()) < word(self.header.ram_limit_bytes()) / 2,
-            SlotRef::Log(_) => {
-                age > OLD_TICKS && word(self.header.log_used_pages()) < self.log_usable_pages() / 4 * 3
-            }
+            SlotRef::Log(_) => age > OLD_TICKS && word(self.header.log_used_pages()) < self.log_usable_pages() / 4 * 3,
         }
     }
 
