@@ -63,10 +63,10 @@ impl Monitor {
             let (retained, fill) = match filling.slot {
                 SlotRef::None => (SlotRef::None, Fill::FirstTouch),
                 // That it is next in a walk says nothing of whether it will be wanted again.
-                slot if offset > 0 => (self.keep_or_release(slot, u16::MAX), Fill::Reload { age: u16::MAX }),
+                slot if offset > 0 => (self.keep_or_release(slot), Fill::Reload { age: u16::MAX }),
                 slot => {
                     let age = self.now().wrapping_sub(filling.evicted);
-                    (self.keep_or_release(slot, age), Fill::Reload { age })
+                    (self.keep_or_release(slot), Fill::Reload { age })
                 }
             };
             if offset > 0 {

@@ -114,8 +114,8 @@ impl Monitor {
             }
         }
         self.count_load(slot, 1);
+        let retained = self.keep_or_release(slot);
         let age = self.now().wrapping_sub(evicted);
-        let retained = self.keep_or_release(slot, age);
         self.placed(page, ticket, retained, Fill::Reload { age }, self.space.page(page).get().heat());
     }
 
@@ -131,8 +131,8 @@ impl Monitor {
 
     /// A loaded page keeps its stored copy while the store has room to spare: if it leaves unchanged it is not saved
     /// again. A copy in RAM is dear, so it goes as soon as RAM is short.
-    pub(crate) fn keep_or_release(&self, slot: SlotRef, age: u16) -> SlotRef {
-        if self.stores.may_retain(slot, age) {
+    pub(crate) fn keep_or_release(&self, slot: SlotRef) -> SlotRef {
+        if self.stores.has_room_to_retain(slot) {
             return slot;
         }
         self.release(slot);

@@ -103,15 +103,14 @@ impl Stores {
         self.tiers.load(slot, out)
     }
 
-    /// Whether a page that is loaded from `slot`, `age` ticks after it left, may keep its stored copy. In RAM a copy costs
-    /// what a page could have, so it is kept only while the store is less than half full. A copy in the log saves a write;
-    /// but a page that comes back soon will be wanted again, and with that copy it would go to the log for ever.
-    pub fn may_retain(&self, slot: SlotRef, age: u16) -> bool {
+    /// Whether a page that is loaded from `slot` may keep its stored copy. In RAM a copy costs what a page could have, so
+    /// it is kept only while the store is less than half full; a copy in the log saves a write.
+    pub fn has_room_to_retain(&self, slot: SlotRef) -> bool {
         let word = |word: &AtomicU64| word.load(Relaxed);
         match slot {
             SlotRef::Filled(_) | SlotRef::None => true,
             SlotRef::Ram(_) => word(self.header.ram_bytes()) < word(self.header.ram_limit_bytes()) / 2,
-            SlotRef::Log(_) => age > OLD_TICKS && word(self.header.log_used_pages()) < self.log_usable_pages() / 4 * 3,
+            SlotRef::Log(_) => word(self.header.log_used_pages()) < self.log_usable_pages() / 4 * 3,
         }
     }
 
