@@ -29,9 +29,13 @@ use tikv_jemalloc_sys::extent_hooks_t;
 ///
 /// `narenas:1`: see above. `dirty_decay_ms`: freed pages wait a second for reuse before their contents are given away;
 /// `muzzy_decay_ms:0` because the pager has no use for MADV_FREE. `retain` keeps address space, `thp:never` keeps
-/// metadata small. `dss:disabled`: `sbrk` would bypass everything.
+/// metadata small. `dss:disabled`: `sbrk` would bypass everything. `slab_sizes`: jemalloc keeps 128 bytes of each slab, and by
+/// itself makes slabs of one page for blocks whose size is a power of two: 3 % of the heap, never evicted. With slabs of
+/// sixteen pages (or 512 blocks, the most it can count) it is 0.6 %. A gigabyte in blocks of 4 KiB: 4.0 MiB instead of 31.8.
+/// What that costs: a slab goes back to the kernel only when all its blocks are free; what lies in it until then gets cold.
 const OPTIONS_TEXT: &CStr = c"narenas:1,retain:true,dirty_decay_ms:1000,muzzy_decay_ms:0,thp:never,\
-metadata_thp:disabled,dss:disabled,zero_realloc:free,percpu_arena:disabled,tcache:true,background_thread:false";
+metadata_thp:disabled,dss:disabled,zero_realloc:free,percpu_arena:disabled,tcache:true,background_thread:false,\
+slab_sizes:64-64:8|128-128:16|256-256:16|512-512:16|1024-1024:16|2048-2048:16|4096-4096:16|8192-8192:16";
 static OPTIONS: [u8; OPTIONS_TEXT.count_bytes() + 1] = *OPTIONS_TEXT.to_bytes_with_nul().first_chunk().unwrap();
 
 // jemalloc looks for its options in a pointer of this name, which no other source of options overrides. As a Rust

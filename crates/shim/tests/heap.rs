@@ -71,6 +71,11 @@ fn an_array_that_grows_in_small_steps_moves_seldom() {
 }
 
 #[test]
+fn what_is_noted_of_blocks_is_at_most_a_fiftieth_of_them() {
+    promise(&["noted"]);
+}
+
+#[test]
 fn locking_all_memory_does_not_fill_the_reservation() {
     promise(&["locked"]);
 }

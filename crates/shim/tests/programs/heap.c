@@ -266,6 +266,17 @@ static void growing(void) {
     free(array);
 }
 
+// What is noted of blocks, which is never evicted, is small beside them, whatever their size.
+static void noted(void) {
+    for (size_t size = 64; size <= 8192; size *= 2) {
+        long before = resident_kib();
+        for (size_t bytes = 0; bytes < 32 << 20; bytes += size) assert(malloc(size));
+        long grown = resident_kib() - before;
+        printf("%zu bytes: %ld KiB\n", size, grown);
+        assert(grown < (32 << 10) / 50);
+    }
+}
+
 // Threads allocate, resize, free, and leave blocks for each other; each block says what must be in it.
 #define SLOTS 4096
 static _Atomic(uint64_t *) slots[SLOTS];
@@ -464,6 +475,7 @@ int main(int count, char **arguments) {
     else if (!strcmp(what, "linker")) linker();
     else if (!strcmp(what, "bounded")) bounded();
     else if (!strcmp(what, "growing")) growing();
+    else if (!strcmp(what, "noted")) noted();
     else if (!strcmp(what, "locked")) locked();
     else if (!strcmp(what, "ends")) ends();
     else if (!strcmp(what, "options")) options();
