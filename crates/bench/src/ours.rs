@@ -15,6 +15,16 @@ const BUDGET_SLACK: f64 = 1.02;
 /// pager may hold in a process (16 MiB). A program whose own memory is not managed exceeds it, and is no result.
 const UNMANAGED_BYTES_MAX: u64 = 64 << 20;
 
+/// What pager and keeper hold themselves beside what is charged: 3.2 MiB of tables, buffers and stacks for a Redis of 48,000
+/// values.
+const OWN_BYTES: u64 = 4 << 20;
+
+/// The budget with which a run takes `total_bytes` of DRAM in all: the peer's total has its metadata in it too.
+#[must_use]
+pub fn budget_in(total_bytes: u64) -> u64 {
+    total_bytes - OWN_BYTES.min(total_bytes / 8)
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A `memvisor` binary that works.

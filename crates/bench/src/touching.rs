@@ -2,6 +2,7 @@
 
 use crate::context::{CPU, Context, OURS, WALL, peer_name};
 use crate::pairs::{Sample, Side};
+use crate::ours::budget_in;
 use crate::peer::{Kind, Peer, Tuning};
 use crate::run::{Launch, Outcome};
 use serde_json::json;
@@ -18,11 +19,11 @@ pub fn plain<'a>(context: &'a Context, launch: &'a Launch) -> Side<'a> {
     Side::new(PLAIN, || sample(&context.run_plain(launch)?))
 }
 
-/// `launch`, which needs `set_bytes`, under memvisor with `dram_bytes`; none where there is no memvisor.
+/// `launch`, which needs `set_bytes`, under memvisor that takes `total_bytes` of DRAM in all; none where there is no memvisor.
 #[must_use]
-pub fn ours<'a>(context: &'a Context, launch: &'a Launch, set_bytes: u64, dram_bytes: u64) -> Option<Side<'a>> {
+pub fn ours<'a>(context: &'a Context, launch: &'a Launch, set_bytes: u64, total_bytes: u64) -> Option<Side<'a>> {
     let run = move || {
-        let outcome = context.run_ours(launch, set_bytes, dram_bytes)?;
+        let outcome = context.run_ours(launch, set_bytes, budget_in(total_bytes))?;
         let mut sample = sample(&outcome.run)?;
         sample.details["report"] = outcome.report;
         Ok(sample)

@@ -5,6 +5,7 @@ use memvisor_bench::context::{Context, OURS};
 use memvisor_bench::kv::rival::Rival;
 use memvisor_bench::kv::session::{Place, Plan, Session};
 use memvisor_bench::machine::warm;
+use memvisor_bench::ours::budget_in;
 use memvisor_bench::pairs::{Sample, Side};
 use memvisor_bench::report::{Bench, Goal};
 use memvisor_bench::touching::PLAIN;
@@ -55,7 +56,8 @@ fn at(context: &Context, bench: &mut Bench, plan: &Plan, footprint: u64, percent
         sides.push(Side::new(theirs.clone(), || sample(&rival.live(context, plan)?)).forgiven());
     }
     if context.ours.is_ok() {
-        sides.push(Side::new(OURS, || sample(&plan.live(context, Place::Ours { dram_bytes: total, store: spill })?)));
+        let place = Place::Ours { dram_bytes: budget_in(total), store: spill };
+        sides.push(Side::new(OURS, move || sample(&plan.live(context, place)?)));
     }
     bench.series.push(context.interleave(&name, sides));
     for (keys, [wall, p99, cpu]) in [("skewed", SKEWED), ("uniform", UNIFORM)] {
