@@ -24,6 +24,24 @@ const FREE_PAGES_MAX: u64 = 2048;
 /// In a very small budget the free pages must not be most of it.
 const FREE_PART_MOST: u64 = 8;
 
+/// Pages that a member keeps in their place when it may have so many: what one instruction needs, several times over.
+const FLOOR_PAGES: std::ops::RangeInclusive<u64> = RUN..=4 * RUN;
+
+/// Pages below which a member moves nothing out. With fewer, the page brought last is the next to leave: its thread finds it
+/// gone, and both go on for ever. The members' floors together are at most a quarter of the target, unless members are very many.
+pub const fn floor_pages(target_bytes: u64, members: u64) -> u64 {
+    let members = if members == 0 { 1 } else { members };
+    let (least, most) = (*FLOOR_PAGES.start(), *FLOOR_PAGES.end());
+    let floor = target_bytes / PAGE / 4 / members;
+    if floor < least {
+        least
+    } else if floor > most {
+        most
+    } else {
+        floor
+    }
+}
+
 /// DRAM that a space is charged for, by what it is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Charge {
@@ -231,6 +249,14 @@ mod tests {
         assert_eq!(budget.pressure(&charge, 0), Pressure::Evict(312));
         assert_eq!(budget.pressure(&charge, 300), Pressure::Evict(12));
         assert_eq!(budget.pressure(&charge, 312), Pressure::Calm);
+    }
+
+    #[test]
+    fn floors_take_at_most_a_quarter_of_the_target_and_hold_what_an_instruction_needs() {
+        for (target, members, floor) in [(256 * MIB, 1, 64), (256 * MIB, 256, 64), (MIB, 2, 32), (MIB, 100, 16), (0, 0, 16)] {
+            assert_eq!(floor_pages(target, members), floor, "{target} bytes, {members} members");
+        }
+        assert!(1024 * floor_pages(256 * MIB, 1024) * PAGE <= 64 * MIB);
     }
 
     #[test]

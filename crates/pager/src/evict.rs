@@ -2,6 +2,7 @@
 
 use crate::monitor::{Monitor, Parking};
 use crate::save::save_frames;
+use memvisor_core::budget::floor_pages;
 use memvisor_core::full::{self, Situation};
 use memvisor_core::page::HEAT_MAX;
 use memvisor_core::replace::{Judged, Replacement, Verdict};
@@ -13,8 +14,6 @@ use std::sync::atomic::Ordering::Relaxed;
 const RUNS_PER_TURN: usize = 64;
 /// Room that is made when there is none: two runs, so that not every fault finds none.
 const ROOM_PAGES: i64 = 2 * RUN_PAGES as i64;
-/// Pages that a member keeps in their place when it may have so many: what one instruction needs, several times over.
-const FLOOR_PAGES: std::ops::RangeInclusive<u64> = RUN_PAGES as u64..=4 * RUN_PAGES as u64;
 /// How long the monitor yields to a keeper that holds the oldest frame before it takes the page back itself: a keeper that
 /// runs saves a batch in a tenth of that. Time, not turns: on a busy machine a turn is a time slice of somebody else's.
 const KEEPER_PATIENCE_NS: u64 = 2_000_000;
@@ -85,12 +84,9 @@ impl Monitor {
         false
     }
 
-    /// Whether this member has so little in DRAM that the page brought last would be the next to leave. Then its thread would
-    /// find it gone, and both would go on for ever: the others must give way.
+    /// Whether this member has so little in DRAM that the others must give way.
     fn is_at_floor(&self) -> bool {
-        let members = self.header.members().load(Relaxed).max(1);
-        let target_pages = self.header.target_bytes().load(Relaxed) / PAGE_BYTES as u64;
-        let floor = (target_pages / 4 / members).clamp(*FLOOR_PAGES.start(), *FLOOR_PAGES.end());
+        let floor = floor_pages(self.header.target_bytes().load(Relaxed), self.header.members().load(Relaxed));
         self.block.resident_pages().load(Relaxed) <= floor && self.block.unarmed_bytes().load(Relaxed) == 0
     }
 
