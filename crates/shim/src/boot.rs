@@ -117,7 +117,10 @@ fn become_member(space: Space, member: MemberIndex) -> Result<(), String> {
         let _ = FutexWord(&MONITOR).wait(WAITING as u32, None);
     }
     match MONITOR.load(Ordering::Acquire) {
-        READY => Ok(()),
+        READY => {
+            heap::purge_in_background();
+            Ok(())
+        }
         _ => {
             door::close();
             Err("the kernel does not let it be managed (see `memvisor doctor`)".into())

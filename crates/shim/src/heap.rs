@@ -12,7 +12,7 @@
 //! - Threads that serve faults, and the dynamic linker in any thread, allocate from arena 0 too, past the caches.
 //! - Address space is never given back: what is freed is purged and used again.
 //!
-//! Absent: huge-page advice, jemalloc's background threads.
+//! Absent: huge-page advice.
 
 use crate::inward::set_errno;
 use crate::lane::{self, Lane};
@@ -168,6 +168,17 @@ fn after_purge(allocate: impl Fn() -> *mut c_void) -> *mut c_void {
 pub fn purge() {
     // 4096 is MALLCTL_ARENAS_ALL.
     control(c"arena.4096.purge", None::<&mut ()>, None::<&()>);
+}
+
+/// Lets a thread of jemalloc's give away the contents of what was freed a second ago. Without it that is done when the
+/// program allocates or frees the next time: one that frees much and then waits would keep what it no longer needs. The
+/// thread sleeps while there is nothing to give away. A forked child has none until this is called there.
+pub fn purge_in_background() {
+    plainly(|| {
+        control(c"max_background_threads", None::<&mut usize>, Some(&1usize));
+        // Where no thread can be started, freed memory comes back later.
+        control(c"background_thread", None::<&mut bool>, Some(&true));
+    });
 }
 
 /// Reads one of jemalloc's numbers; 0 when it is not known.
