@@ -3,8 +3,10 @@
 
 mod common;
 
-use common::{Directory, memvisor, said, shim};
+use common::host::until;
+use common::{Directory, Talking, have, memvisor, said, shim};
 use serde_json::Value;
+use std::process::Stdio;
 
 /// Arguments of the built-in program: it touches 96 MiB at random and checks what it finds.
 const TOUCH: [&str; 5] = ["bench-touch", "--size", "96M", "--touches", "20000"];
@@ -87,6 +89,34 @@ fn exit_codes_and_children_are_as_in_a_plain_run() {
     assert!(report["members"].as_u64().unwrap() >= 3, "{report}");
     let mut command = memvisor(["run", "--dram", "64M", "--quiet", "--", "sh", "-c", "kill -ABRT $$"]);
     assert_eq!(said(&mut command).code, 134);
+}
+
+/// Takes 64 MiB in pieces, lets go of them, and then does nothing more.
+const FREES_AND_WAITS: &str = "
+import os, sys
+pieces = [bytearray(b'x' * 65536) for _ in range(1024)]
+print('held', os.getpid(), flush=True)
+del pieces
+print('freed', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn what_a_program_frees_comes_back_though_it_only_waits_after_that() {
+    if shim().is_none() || !have("python3") {
+        return;
+    }
+    let mut command = memvisor(["run", "--dram", "256M", "--quiet", "--", "python3", "-c", FREES_AND_WAITS]);
+    // The program ends with its input.
+    let mut program = Talking::start(command.stdin(Stdio::piped()));
+    let held = program.until("held");
+    let smaps = format!("/proc/{}/smaps_rollup", held.split_whitespace().last().unwrap());
+    program.until("freed");
+    until("its memory comes back", || {
+        let text = std::fs::read_to_string(&smaps).unwrap();
+        let anonymous = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:")).unwrap();
+        anonymous.trim().trim_end_matches(" kB").parse::<u64>().unwrap() < 24 << 10
+    });
 }
 
 #[test]
