@@ -125,6 +125,8 @@ impl Follow {
         }
         let Ok(cpu) = thread::last_cpu_of(memvisor_sys::process::getpid(), thread_id) else { return };
         if self.cpu != Some(cpu) && thread::pin(0, cpu).is_ok() {
+            // Who was held to the CPU that the monitor leaves would stay there alone.
+            self.let_go();
             self.cpu = Some(cpu);
             block.cpu_moves().fetch_add(1, Relaxed);
         }
