@@ -5,7 +5,7 @@ use crate::ctx::{Ctx, Form};
 
 /// The case.
 pub const CASE: Case =
-    Case { name: "forks", needs: &["root"], short: Params::new(64, 100, 300), long: Params::new(512, 100, 1800), run };
+    Case { name: "forks", needs: &["root"], short: Params::new(64, 100, 300), long: Params::new(512, 100, 3600), run };
 
 fn run(ctx: &Ctx) -> Outcome {
     let [bytes, children] = [ctx.params.bytes, ctx.params.rounds].map(|number| number.to_string());
