@@ -12,7 +12,7 @@ pub const CASE: Case = Case {
     name: "mapwalk",
     needs: &["root"],
     short: Params::new(64, 400, 180),
-    long: Params::new(512, 20_000, 3600),
+    long: Params::new(512, 5_000, 3600),
     run,
 };
 
