@@ -96,6 +96,7 @@ fn an_unknown_space_is_answered_with_the_nearest_names() {
         &["set", "rediss", "shares", "7"],
         &["explain", "rediss"],
         &["drain", "web", "rediss"],
+        &["drain", "rediss", "--cancel"],
         &["curve", "rediss"],
     ] {
         said(&mut node.memvisor(words)).complains(1, &["there is no space called `rediss`", "did you mean `redis`?"]);
@@ -219,6 +220,19 @@ fn drain_waits_until_all_are_drained_unless_it_shall_not() {
     assert_eq!((told.code, node.script().asked.len()), (0, looks + 1), "{told:?}");
     said(&mut node.memvisor(&["drain"])).complains(2, &["<NAME>"]);
     said(&mut node.memvisor(&["drain", "web", "--all"])).complains(2, &["--all"]);
+}
+
+#[test]
+fn a_drain_is_called_off_by_name_or_all_at_once() {
+    let node = FakeNode::new("drain-cancel");
+    said(&mut node.memvisor(&["drain", "web", "--no-wait"]));
+    let told = said(&mut node.memvisor(&["drain", "web", "--cancel"]));
+    assert!(told.code == 0 && told.err.contains("no longer draining 1 space: web"), "{told:?}");
+    assert!(node.script().asked.contains(&r#"POST /v1/drain/cancel {"names":["web"]}"#.to_owned()));
+    let told = said(&mut node.memvisor(&["drain", "--all", "--cancel"]));
+    assert!(told.code == 0 && told.err.contains("there is nothing to call off"), "{told:?}");
+    said(&mut node.memvisor(&["drain", "web", "--cancel", "--no-wait"])).complains(2, &["--cancel", "--no-wait"]);
+    said(&mut node.memvisor(&["drain", "--cancel"])).complains(2, &["<NAME>"]);
 }
 
 #[test]

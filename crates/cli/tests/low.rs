@@ -76,11 +76,22 @@ fn a_node_that_is_killed_while_a_space_is_blocked_stops_nobody() {
     }
     let (mut host, mut program) = blocked("low-kill");
     host.kill_node();
-    assert_ne!(program.header().header().blocked_until_ns().load(Ordering::Relaxed), 0, "it was blocked");
+    let words = program.header();
+    let header = words.header();
+    let until_ns = header.blocked_until_ns().load(Ordering::Relaxed);
+    assert_ne!(until_ns, 0, "it was blocked");
     program.does("idle");
     program.does("child idle");
     program.does("child look");
     program.does("look");
+    // What the node asked for is over, as nobody asks again: also who is above its target for good waits no more for its sake.
+    until("the time that was asked for is over", || memvisor_sys::clock::now_ns() > until_ns);
+    let waited = || header.blocked_faults().load(Ordering::Relaxed);
+    let before = waited();
+    header.target_bytes().store(0, Ordering::Relaxed);
+    program.does("child look");
+    assert_eq!(waited(), before, "they wait for a node that is dead");
+    header.target_bytes().store(1 << 30, Ordering::Relaxed);
     program.ends_right();
 }
 

@@ -1,4 +1,4 @@
-//! Changing what a space may have, and draining: judged first, then done at once.
+//! Changing what a space may have, draining, and calling that off: judged first, then done at once.
 
 use crate::attach::{Refusal, request};
 use crate::config::SHARES_MAX;
@@ -105,6 +105,22 @@ impl Node {
         let names: Vec<String> = needs.into_iter().map(|(name, _)| name).collect();
         info!(?names, needed_bytes, "draining");
         Ok(wire::Drained { names, needed_bytes, free_bytes })
+    }
+
+    /// Calls drains off, however far they are; who does not drain stays as he is. Gives those that did.
+    pub fn stop_draining(&mut self, ids: &[Identity]) -> Vec<String> {
+        let names: Vec<String> = ids
+            .iter()
+            .filter_map(|id| {
+                let (record, space) = self.space(*id).filter(|(_, space)| space.view.drains())?;
+                space.view.stop_draining();
+                Some(record.name.clone())
+            })
+            .collect();
+        // Others are told at once what it was granted for the drain, as it comes back.
+        self.step();
+        info!(?names, "no longer draining");
+        names
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   attach.sock ─▶ attach ─▶ ┌──────┐ ◀─ api ◀─ node.sock      config, rules    what was asked for
-//!   headers ─▶ observe ─────▶│ node │ ─▶ handing ─▶ headers     state, history   what outlives it
-//!   policy::plan ◀──────────▶└──────┘ ─▶ record, metrics        explain, show    what it says
+//!   headers ─▶ observe ─────▶│ node │ ─▶ headers               state, history   what outlives it
+//!   policy::plan, handing ◀─▶└──────┘ ─▶ record, metrics        explain, show    what it says
 //! ```
 //! One thread; nothing here is on anybody's way to memory. A space whose node is gone keeps its target, and a node that comes back
 //! finds its spaces as they are.
 //!
 //! Invariants: the sum of what pagers are told is never more than the DRAM that is handed out; nobody is told more
-//! before it has come back from others ([`handing`]); what the owner of a space writes into its header is never believed of
+//! before it has come back from others ([`memvisor_policy::handing`]); what the owner of a space writes into its header is never believed of
 //! another space ([`spaces`]).
 //!
 //! Absent on purpose: pages, faults, a message for each change of target, secrets.
@@ -22,7 +22,6 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod explain;
-pub mod handing;
 pub mod history;
 pub mod machine;
 pub mod metrics;

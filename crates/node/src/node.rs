@@ -8,7 +8,6 @@
 //! number that a pager was told is believed as it is there and not as the header says, which is the owner's to write.
 
 use crate::config::{Config, ConfigError, StoreTable};
-use crate::handing::{self, Claim, Supply};
 use crate::history::{History, Resolution};
 use crate::machine::{MachineMemory, Stall};
 use crate::observe::{Depth, Observer};
@@ -19,6 +18,7 @@ use crate::state::{Found, Kept, Record, StateDirectory};
 use crate::wire;
 use memvisor_core::blocking::ASKED_NS_MAX;
 use memvisor_policy::capacity::{self, Capacity};
+use memvisor_policy::handing::{self, Claim, Supply};
 use memvisor_policy::{Action, Grant, Host, Intent, Memory, Observation, Plan, Room, Situation, Space, SpaceId, plan};
 use memvisor_sys::clock;
 use memvisor_sys::file::Fd;

@@ -211,6 +211,11 @@ impl SpaceView {
     pub fn drain(&self) {
         set(self.header().drain(), 1);
     }
+
+    /// Calls a drain off, however far it is.
+    pub fn stop_draining(&self) {
+        set(self.header().drain(), 0);
+    }
 }
 
 /// A word as it is now.

@@ -17,6 +17,7 @@
 //! | `GET /v1/spaces/{name}/history?resolution=fine\|coarse` | – | [`History`] | all |
 //! | `GET /v1/spaces/{name}/curve` | – | [`Curve`] | all |
 //! | `POST /v1/drain` | [`Drain`] | [`Drained`] | all: root, the node's user; by name: the owner of each |
+//! | `POST /v1/drain/cancel` | [`Drain`] | [`Undrained`] | the same |
 //! | `POST /v1/reload` | – | [`Reloaded`] | root, the node's user |
 //!
 //! Everything else is a [`Problem`], with the status that fits: 400 what was sent cannot be read, 403 not yours, 404 no
@@ -524,7 +525,7 @@ pub struct CurvePoint {
     pub loads_per_s_high: Option<f64>,
 }
 
-/// Which spaces shall bring all pages back to plain DRAM and let go.
+/// Which spaces shall bring all pages back to plain DRAM and let go, or shall not any more.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
@@ -542,6 +543,13 @@ pub struct Drained {
     pub needed_bytes: u64,
     /// What the host has free for it.
     pub free_bytes: u64,
+}
+
+/// Drains were called off.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Undrained {
+    /// The spaces that drained, or had let go, and are managed as before from now on.
+    pub names: Vec<String>,
 }
 
 /// The configuration was read again and is in force.

@@ -52,6 +52,7 @@ fn every_route_in_the_description_answers_and_every_answer_is_in_it() {
         "GET /v1/spaces/{name}/history",
         "PATCH /v1/spaces/{name}",
         "POST /v1/drain",
+        "POST /v1/drain/cancel",
         "POST /v1/reload",
     ];
     let mut described = Vec::new();
@@ -101,6 +102,7 @@ fn what_cannot_be_understood_is_answered_with_what_would_be_right() {
         ("PATCH", "/v1/spaces/x", "{\"reservation\":\"2G\",\"limit\":\"1G\"}", 409),
         ("POST", "/v1/drain", "{\"names\":[\"y\"]}", 404),
         ("POST", "/v1/drain", "[]", 400),
+        ("POST", "/v1/drain/cancel", "{\"names\":[\"y\"]}", 404),
     ] {
         let (said, body_said) = raw(&node, method, path, body);
         assert_eq!(said, status, "{method} {path} {body}: {body_said}");
@@ -183,6 +185,30 @@ fn a_drain_that_does_not_fit_is_refused_with_numbers_and_one_that_does_is_asked_
 }
 
 #[test]
+fn a_drain_that_is_called_off_is_no_longer_asked_for_in_the_header_and_what_it_was_granted_is_taken_back() {
+    let node = NodeProcess::start("1GiB", "");
+    let (mut small, mut other) = (FakeSpace::new("small"), FakeSpace::new("other"));
+    for space in [&mut small, &mut other] {
+        space.attach(&node, false);
+        space.join();
+        space.hold(100 * MIB);
+        space.store(50 * MIB);
+    }
+    node.ask("PATCH", "/v1/spaces/small", r#"{"limit":"100M"}"#).unwrap();
+    node.ask("POST", "/v1/drain", r#"{"names":["small"]}"#).unwrap();
+    until("it is told all that it will hold", || small.told_bytes() >= 150 * MIB);
+    let cancel = |body: &str| -> Vec<String> {
+        let answer = node.ask("POST", "/v1/drain/cancel", body).unwrap();
+        serde_json::from_str::<wire::Undrained>(&answer).unwrap().names
+    };
+    assert_eq!(cancel(""), ["small"], "the other one did not drain");
+    assert_eq!(small.header().drain().load(Ordering::Relaxed), 0);
+    assert_eq!(node.space("small").drain, wire::DrainState::No);
+    until("its limit holds again", || small.told_bytes() <= 100 * MIB);
+    assert!(cancel(r#"{"names":["small"]}"#).is_empty());
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_leaves_the_old_one_in_force() {
     let node = NodeProcess::start("1GiB", "tax = 0.5\n[[rule]]\nmatch = { name = \"a\" }\n");
     let rules = || std::fs::read_to_string(node.directory().join("rules")).unwrap();
@@ -220,6 +246,8 @@ fn the_process_of_another_user() {
     try_it("POST", "/v1/drain", "{\"names\":[\"roots\"]}");
     try_it("POST", "/v1/drain", "{\"names\":[\"own\"]}");
     try_it("POST", "/v1/drain", "");
+    try_it("POST", "/v1/drain/cancel", "{\"names\":[\"roots\"]}");
+    try_it("POST", "/v1/drain/cancel", "{\"names\":[\"own\"]}");
     try_it("POST", "/v1/reload", "");
 }
 
@@ -238,6 +266,8 @@ fn a_user_changes_what_is_his_and_nothing_else() {
         "POST /v1/drain {\"names\":[\"roots\"]}: 403 ask as its owner",
         "POST /v1/drain {\"names\":[\"own\"]}: 200",
         "POST /v1/drain : 403 name your own",
+        "POST /v1/drain/cancel {\"names\":[\"roots\"]}: 403 ask as its owner",
+        "POST /v1/drain/cancel {\"names\":[\"own\"]}: 200",
         "POST /v1/reload : 403 ask as root",
     ] {
         assert!(said.contains(expected), "{expected} is not in\n{said}");

@@ -2,8 +2,12 @@
 //!
 //! While the header says `drain` the space has all the room there is ([`crate::Space::headroom_pages`]), so nothing leaves
 //! any more. The monitor brings back what is away, some pages a turn between the faults, and when nothing is away it
-//! ends the registration of all memory: the kernel alone serves it from then on. When `drain` is taken back, the memory is
-//! plain memory that is not armed yet, as at the start.
+//! ends the registration of all memory: the kernel alone serves it from then on.
+//!
+//! `drain` may be taken back at any instant, and asked for again before a monitor has seen that it was. Who has not let go goes on
+//! as before, its pages leaving again; who has let go has plain memory that is not armed yet, as at the start. Nothing is lost by
+//! that: a walk that finds nothing away is made in one go, the end follows it in the same turn, and this thread alone lets pages leave.
+//! A walk that found something, however long ago, is followed by another.
 
 use crate::layout::runs_of;
 use crate::monitor::Monitor;
@@ -33,12 +37,16 @@ impl Monitor {
     /// Goes on with a drain, if one is asked for; or with the usual life, if it was taken back.
     pub(crate) fn drain_some(&mut self) {
         if !self.space.is_draining() {
-            if self.block.drained().swap(0, Relaxed) != 0 {
-                self.drain = Drain::default();
-            }
+            self.block.drained().store(0, Relaxed);
+            self.drain = Drain::default();
             return;
         }
-        if self.block.drained().load(Relaxed) != 0 || self.nascent.is_some() {
+        if self.block.drained().load(Relaxed) != 0 {
+            // It may have been taken back for a moment, and memory armed in that.
+            self.block.drained().store(u64::from(self.has_let_go()), Relaxed);
+            return;
+        }
+        if self.nascent.is_some() {
             return;
         }
         self.settle_staging();
@@ -104,8 +112,12 @@ impl Monitor {
             self.unmapped(start, end);
             self.mapped(start, end, crate::door::Charged::NotYet);
         }
-        let is_over = self.regions.iter().all(|piece| piece.arming == Arming::Unarmed);
-        self.block.drained().store(u64::from(is_over), Relaxed);
+        self.looking.forget_places();
+        self.block.drained().store(u64::from(self.has_let_go()), Relaxed);
         self.let_layout_go();
+    }
+
+    fn has_let_go(&self) -> bool {
+        self.regions.iter().all(|piece| piece.arming == Arming::Unarmed)
     }
 }

@@ -74,6 +74,12 @@ impl Looking {
         }
     }
 
+    /// Nothing is armed any more: no place stands for plain memory, and others are chosen when there is reason to look again.
+    pub(crate) fn forget_places(&mut self) {
+        self.probes.clear();
+        self.probed_bytes = 0;
+    }
+
     /// Xorshift (Marsaglia 2003): good enough to choose places.
     fn below(&mut self, bound: usize) -> usize {
         self.random ^= self.random << 13;

@@ -5,6 +5,8 @@
 //!   (+ Memory)       damping        state, capacity     promise       waterfill        step            (+ Memory)
 //! ```
 //!
+//! A plan is made once a second; what of it is told to each pager, [`handing`] says several times between two plans.
+//!
 //! Everything is a pure function of its arguments: no clock, no I/O, no threads, no randomness. What a plan was made
 //! from can be recorded as JSON and planned again, here or in the simulator, to the same bytes, if numbers are read back as
 //! they were (`float_roundtrip` of `serde_json`, which this workspace has).
@@ -22,6 +24,7 @@ pub mod advice;
 pub mod capacity;
 pub mod curve;
 pub mod damping;
+pub mod handing;
 pub mod intent;
 pub mod memory;
 pub mod observation;

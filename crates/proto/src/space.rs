@@ -144,7 +144,7 @@ impl<'a> Header<'a> {
         /// The part of the target that compressed pages may take, in thousandths; the keeper derives
         /// [`Header::ram_limit_bytes`] from it. 0 leaves that as it was made.
         ram_limit_permille = 33;
-        /// 1 asks every member to bring all pages back to plain DRAM and to let go.
+        /// 1 asks every member to bring all pages back to plain DRAM and to let go; 0 calls that off.
         drain = 34;
         /// The least time of a period of the sampler of activity, in milliseconds of run time; 0 for the usual.
         sample_period_ms = 35;

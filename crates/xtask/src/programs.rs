@@ -6,7 +6,7 @@ use crate::tree::Tree;
 use std::path::Path;
 use std::process::Command;
 
-/// Exit code of `memvisor-bench` for a goal that was missed; passed on.
+/// Exit code of what measures for a goal that was missed; passed on.
 const MISSED: i32 = 3;
 
 /// `cargo x bench`.
@@ -42,6 +42,13 @@ pub fn experiment(tree: &Tree, cargo: &Cargo, names: &[String], quick: bool) -> 
     measured(tree, &mut command)
 }
 
+/// `cargo x optimum`. The program says itself why it cannot run, and makes the environment with the solver that it needs.
+pub fn optimum(tree: &Tree, cargo: &Cargo, count: u64, seed: u64) -> Result<(), Failure> {
+    cargo.run(["build", "--release", "--locked", "--package", "memvisor-policy", "--example", "optimum"])?;
+    let mut command = Command::new(tree.built("examples/optimum"));
+    measured(tree, command.args([count, seed].map(|number| number.to_string())))
+}
+
 /// `cargo x soak`.
 pub fn soak(tree: &Tree, cargo: &Cargo, names: &[String]) -> Result<(), Failure> {
     prepare(tree, cargo)?;
@@ -74,7 +81,7 @@ fn prepare(tree: &Tree, cargo: &Cargo) -> Result<(), Failure> {
     build(cargo)
 }
 
-/// Runs a bench and passes on that a goal was missed, which is a result and not a breakdown.
+/// Runs what measures and passes on that a goal was missed, which is a result and not a breakdown.
 fn measured(tree: &Tree, command: &mut Command) -> Result<(), Failure> {
     let line = shown(command);
     println!("$ {line}");

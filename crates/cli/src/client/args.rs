@@ -112,7 +112,8 @@ pub struct ExplainArgs {
 A drained space has all its pages in plain DRAM, and memvisor has let go of it: the program runs on as if it had been \
 started without memvisor. The node refuses when the DRAM for that is not free.
 
-Ending this command does not end the drain.
+Ending this command does not end the drain; --cancel does. Pages leave again then, as before; a space that had let go already \
+is managed again from then on.
 
 ", exit_codes!()))]
 pub struct DrainArgs {
@@ -128,6 +129,9 @@ pub struct DrainArgs {
     /// Begin, and do not wait until they are drained
     #[arg(long)]
     pub no_wait: bool,
+    /// Call the drain off, however far it is
+    #[arg(long, conflicts_with = "no_wait")]
+    pub cancel: bool,
 }
 
 /// Arguments of `memvisor curve`.

@@ -1,13 +1,13 @@
 //! `memvisor drain`: has spaces bring all their pages back to plain DRAM and let go, and shows how far they are.
 //!
 //! The node is asked again and again until none is left; what is looked at each time is a value, so that what is said of
-//! it can be tested ([`Progress`]).
+//! it can be tested ([`Progress`]). `--cancel` calls a drain off.
 
 use super::args::DrainArgs;
 use super::node::Node;
 use super::text::{clean, counted};
 use crate::exit::{Exit, Failure, Outcome};
-use memvisor_node::wire::{DrainState, Drained, Space, Spaces};
+use memvisor_node::wire::{DrainState, Drained, Space, Spaces, Undrained};
 use memvisor_proto::size::Size;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,19 +22,19 @@ const IDLE_LOOKS_MAX: u32 = 50;
 
 /// A space does not drain although it was told to.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Undrained(String);
+pub struct NotDraining(String);
 
-impl fmt::Display for Undrained {
+impl fmt::Display for NotDraining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` does not drain, although it was told to", clean(&self.0))
     }
 }
 
-impl std::error::Error for Undrained {}
+impl std::error::Error for NotDraining {}
 
-impl Failure for Undrained {
+impl Failure for NotDraining {
     fn way_out(&self) -> Option<String> {
-        Some("drain it again; if that does not help, the log of the node says why".into())
+        Some("if nobody called it off, drain it again; if that does not help, the log of the node says why".into())
     }
 
     fn exit(&self) -> Exit {
@@ -42,13 +42,18 @@ impl Failure for Undrained {
     }
 }
 
-/// Drains, and waits until it is done unless that is not wanted.
+/// Drains, and waits until it is done unless that is not wanted; or calls it off.
 ///
 /// # Errors
 /// When the node does not answer or refuses, or a space does not drain.
 pub fn drain(args: &DrainArgs) -> Outcome {
     let node = Node::meant(&args.node)?;
-    let begun = node.drain((!args.all).then(|| args.names.clone()))?;
+    let names = (!args.all).then(|| args.names.clone());
+    if args.cancel {
+        say(&ending(&node.stop_draining(names)?));
+        return Ok(Exit::Success);
+    }
+    let begun = node.drain(names)?;
     say(&beginning(&begun));
     if args.no_wait {
         return Ok(Exit::Success);
@@ -70,14 +75,25 @@ fn beginning(begun: &Drained) -> String {
     if begun.names.is_empty() {
         return "there is nothing to drain".into();
     }
-    let names: Vec<String> = begun.names.iter().map(|name| clean(name)).collect();
     format!(
-        "draining {}: {}; they take {} more DRAM, {} is free",
-        counted(begun.names.len() as u64, "space"),
-        names.join(", "),
+        "draining {}; they take {} more DRAM, {} is free",
+        listed(&begun.names),
         Size(begun.needed_bytes),
         Size(begun.free_bytes)
     )
+}
+
+fn ending(ended: &Undrained) -> String {
+    match ended.names.is_empty() {
+        true => "nothing drains: there is nothing to call off".into(),
+        false => format!("no longer draining {}", listed(&ended.names)),
+    }
+}
+
+/// How many, and which.
+fn listed(names: &[String]) -> String {
+    let clean: Vec<String> = names.iter().map(|name| clean(name)).collect();
+    format!("{}: {}", counted(names.len() as u64, "space"), clean.join(", "))
 }
 
 fn say(text: &str) {
@@ -132,7 +148,7 @@ impl Progress {
     }
 
     /// Takes in how the spaces are now, and says who is done since.
-    fn look(&mut self, spaces: &[Space]) -> Result<Vec<String>, Undrained> {
+    fn look(&mut self, spaces: &[Space]) -> Result<Vec<String>, NotDraining> {
         let mut news = Vec::new();
         let mut kept = BTreeMap::new();
         for (name, left) in std::mem::take(&mut self.left) {
@@ -144,7 +160,7 @@ impl Progress {
                     kept.insert(name, Left { bytes: elsewhere(space), was_draining: true, idle_looks: 0 });
                 }
                 Some((_, DrainState::No)) if left.was_draining || left.idle_looks >= IDLE_LOOKS_MAX => {
-                    return Err(Undrained(name));
+                    return Err(NotDraining(name));
                 }
                 Some((space, DrainState::No)) => {
                     let idle_looks = left.idle_looks + 1;
@@ -209,7 +225,7 @@ mod tests {
     fn a_space_that_stops_draining_or_never_begins_is_no_success() {
         let mut progress = Progress::of(vec!["a".into()]);
         progress.look(&[space("a", DrainState::Draining, 1)]).unwrap();
-        assert_eq!(progress.look(&[space("a", DrainState::No, 1)]), Err(Undrained("a".into())));
+        assert_eq!(progress.look(&[space("a", DrainState::No, 1)]), Err(NotDraining("a".into())));
         let mut progress = Progress::of(vec!["a".into()]);
         let looks = (0..).take_while(|_| progress.look(&[space("a", DrainState::No, 1)]).is_ok()).take(1000).count();
         assert_eq!(looks as u32, IDLE_LOOKS_MAX);

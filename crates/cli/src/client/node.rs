@@ -96,8 +96,17 @@ impl Node {
 
     /// Begins to drain.
     pub fn drain(&self, names: Option<Vec<String>>) -> Result<wire::Drained, Trouble> {
+        self.ask_of_many("/v1/drain", names)
+    }
+
+    /// Calls drains off.
+    pub fn stop_draining(&self, names: Option<Vec<String>>) -> Result<wire::Undrained, Trouble> {
+        self.ask_of_many("/v1/drain/cancel", names)
+    }
+
+    fn ask_of_many<T: DeserializeOwned>(&self, path: &str, names: Option<Vec<String>>) -> Result<T, Trouble> {
         let drain = wire::Drain { names };
-        let answer = self.ask(Method::POST, "/v1/drain", Some(&drain));
+        let answer = self.ask(Method::POST, path, Some(&drain));
         answer.and_then(|answer| self.read(&answer)).map_err(|trouble| {
             let names: Vec<&str> = drain.names.iter().flatten().map(String::as_str).collect();
             self.name_unknown(&names, trouble)

@@ -130,6 +130,7 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, method: Method, uri: U
         },
         ("PATCH", ["v1", "spaces", name]) => script.change(name, &serde_json::from_slice(&body).unwrap()),
         ("POST", ["v1", "drain"]) => script.drain(serde_json::from_slice(&body).unwrap()),
+        ("POST", ["v1", "drain", "cancel"]) => script.stop_draining(serde_json::from_slice(&body).unwrap()),
         (_, ["v1", "spaces", name, "explain"]) if script.spaces.iter().any(|space| space.name == *name) => {
             Json(explanation(name)).into_response()
         }
@@ -171,6 +172,20 @@ impl Script {
             space.drain = wire::DrainState::Draining;
         }
         Json(wire::Drained { names, needed_bytes: 2 * GIB, free_bytes: 4 * GIB }).into_response()
+    }
+
+    fn stop_draining(&mut self, drain: wire::Drain) -> Response {
+        let names = drain.names.unwrap_or_else(|| self.spaces.iter().map(|space| space.name.clone()).collect());
+        let mut ended = Vec::new();
+        for name in names {
+            let Some(space) = self.spaces.iter_mut().find(|space| space.name == name) else {
+                return problem(404, "there is no such space");
+            };
+            if std::mem::replace(&mut space.drain, wire::DrainState::No) != wire::DrainState::No {
+                ended.push(name);
+            }
+        }
+        Json(wire::Undrained { names: ended }).into_response()
     }
 
     fn drain_on(&mut self) {

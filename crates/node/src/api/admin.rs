@@ -1,11 +1,11 @@
-//! What concerns more than one space: draining and reloading.
+//! What concerns more than one space: draining, calling that off, and reloading.
 
-use super::By;
 use super::problem::{Body, Refused};
+use super::{By, Caller};
 use crate::attach::{SharedNode, lock};
 use crate::node::Node;
 use crate::spaces::Identity;
-use crate::wire::{Drain, Drained, Problem, Reloaded};
+use crate::wire::{Drain, Drained, Problem, Reloaded, Undrained};
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 
@@ -23,19 +23,42 @@ pub async fn drain(
     Body(drain): Body<Drain>,
 ) -> Result<Json<Drained>, Refused> {
     let mut node = lock(&node);
+    let ids = meant(&node, caller, drain)?;
+    Ok(Json(node.drain(&ids)?))
+}
+
+/// Call off that some spaces, or all, drain
+#[utoipa::path(
+    post, path = "/v1/drain/cancel", request_body = Drain,
+    responses(
+        (status = 200, body = Undrained), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem),
+    )
+)]
+pub async fn stop_draining(
+    State(node): State<SharedNode>,
+    ConnectInfo(caller): By,
+    Body(drain): Body<Drain>,
+) -> Result<Json<Undrained>, Refused> {
+    let mut node = lock(&node);
+    let ids = meant(&node, caller, drain)?;
+    Ok(Json(Undrained { names: node.stop_draining(&ids) }))
+}
+
+/// The spaces that are meant, if all of them are the caller's.
+fn meant(node: &Node, caller: Caller, drain: Drain) -> Result<Vec<Identity>, Refused> {
     let ids = match drain.names {
         None if caller.administers(node.uid) => node.ids(),
         None => return Err(Refused::not_yours("only root drains all spaces", "name your own, or ask as root")),
-        Some(names) => named(&node, &names)?,
+        Some(names) => named(node, &names)?,
     };
     let foreign = ids.iter().find(|id| !node.owner(**id).is_some_and(|owner| caller.may_change(owner, node.uid)));
-    if let Some(name) = foreign.and_then(|id| node.name(*id)) {
-        return Err(Refused::not_yours(
-            &format!("the space {name} is not yours to drain"),
-            "ask as its owner or as root",
-        ));
+    match foreign.and_then(|id| node.name(*id)) {
+        Some(name) => {
+            Err(Refused::not_yours(&format!("the space {name} is not yours to drain"), "ask as its owner or as root"))
+        }
+        None => Ok(ids),
     }
-    Ok(Json(node.drain(&ids)?))
 }
 
 fn named(node: &Node, names: &[String]) -> Result<Vec<Identity>, Refused> {

@@ -86,6 +86,7 @@ fn routes() -> (Router<Shared>, Document) {
         .routes(routes!(space::history))
         .routes(routes!(space::curve))
         .routes(routes!(admin::drain))
+        .routes(routes!(admin::stop_draining))
         .routes(routes!(admin::reload))
         .split_for_parts()
 }

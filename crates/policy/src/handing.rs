@@ -12,8 +12,8 @@
 //! Room costs nothing: it is DRAM that nobody holds, it is taken back by a number, and a program that has it grows without a
 //! fault until the next plan.
 
-use memvisor_policy::waterfill;
-use memvisor_policy::{Tax, price::Payer};
+use crate::price::Payer;
+use crate::{Tax, waterfill};
 use std::num::NonZeroU32;
 
 /// A space, as far as handing out asks. All amounts in bytes.
