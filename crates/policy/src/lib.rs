@@ -22,6 +22,7 @@ pub mod advice;
 pub mod capacity;
 pub mod curve;
 pub mod damping;
+pub mod doubt;
 pub mod intent;
 pub mod memory;
 pub mod observation;
