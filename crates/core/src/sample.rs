@@ -17,6 +17,10 @@
 //! watched goes on being watched, for a touch of it is a fault as well. What is not armed cannot be chosen; the caller
 //! says so beside the estimate.
 
+mod period;
+
+pub use period::{Moment, Period};
+
 use crate::PageIndex;
 use crate::random::Random;
 use crate::sync::{AtomicU64, Ordering};

@@ -6,7 +6,7 @@ use crate::spaces::{SpaceView, get, pages};
 use crate::wire::{Counters, Tiers};
 use memvisor_core::PAGE_BYTES;
 use memvisor_policy::Observation;
-use memvisor_policy::activity::{Averages, Demand, MemberActivity, of_space};
+use memvisor_policy::activity::{Activity, Averages, Demand, Latest, MemberActivity, of_space};
 use memvisor_policy::curve::{Curve, Recent};
 use memvisor_proto::Member;
 use memvisor_proto::histogram::{HISTOGRAM_WORDS, quantile_ns, upper_ns};
@@ -52,6 +52,8 @@ pub struct Look {
     pub overhead_bytes: u64,
     /// What is in use, and what was taken and is wanted back, in bytes.
     pub active_bytes: u64,
+    /// The same by the latest samples, in bytes, if these contradict it.
+    pub latest_bytes: Option<u64>,
 }
 
 impl Default for Look {
@@ -70,6 +72,7 @@ impl Default for Look {
             fault_ns_max: 0,
             overhead_bytes: 0,
             active_bytes: 0,
+            latest_bytes: None,
         }
     }
 }
@@ -96,6 +99,7 @@ struct Seen {
     who: (u64, u64),
     counts: Counts,
     averages: Averages,
+    latest: Latest,
     recent: Recent,
     /// Its pages in DRAM, in their place. Its samples are of all of them, whether armed or plain.
     pages: u64,
@@ -149,7 +153,11 @@ impl Observer {
             self.refault(&then, &look, now_ns.saturating_sub(last_ns) as f64 / 1e9);
         }
         self.last = look;
-        self.last.active_bytes = self.active_bytes(space);
+        let activity = self.activity(space);
+        let footprint_bytes = self.last.footprint_bytes();
+        let bytes = |pages: f64| ((pages * PAGE_BYTES as f64) as u64).min(footprint_bytes);
+        self.last.latest_bytes = activity.latest_pages.map(bytes);
+        self.last.active_bytes = bytes(activity.wanted_pages);
         &self.last
     }
 
@@ -160,15 +168,16 @@ impl Observer {
         self.refaulted_pages += stored_loads(&now.counters).saturating_sub(stored_loads(&then.counters)) as f64;
     }
 
-    /// What is in use, by the samples that pagers take, and what was taken and is wanted back, in bytes.
-    fn active_bytes(&self, space: &SpaceView) -> u64 {
+    /// What is in use, by the samples that pagers take, and what was taken and is wanted back.
+    fn activity(&self, space: &SpaceView) -> Activity {
         let page_bytes = PAGE_BYTES as u64;
         let members: Vec<MemberActivity> = space
             .members()
             .filter(|(_, member)| get(member.state()) == member_state::LIVE)
             .filter_map(|(at, _)| {
                 let seen = self.seen.get(&at)?;
-                Some(MemberActivity { pages: seen.pages, active: seen.averages.active() })
+                let active = seen.averages.active();
+                Some(MemberActivity { pages: seen.pages, active, latest: seen.latest.contradicts(active.expected) })
             })
             .collect();
         let demand = Demand {
@@ -176,7 +185,7 @@ impl Observer {
             stored_pages: self.last.tiers.stored_bytes / page_bytes,
             stalled: self.rates().pressure,
         };
-        ((of_space(&members, demand).wanted_pages * PAGE_BYTES as f64) as u64).min(self.last.footprint_bytes())
+        of_space(&members, demand)
     }
 
     /// What other sizes of DRAM would cost; `None` before pagers have recorded anything.
@@ -213,7 +222,9 @@ impl Observer {
             self.totals.add_since(&seen.counts, &now);
             seen.counts = now;
             seen.pages = get(member.resident_pages()) + get(member.unarmed_bytes()) / PAGE_BYTES as u64;
-            seen.averages.observe(member.sample().ended(), member.sample().present());
+            let (ended, present) = (member.sample().ended(), member.sample().present());
+            seen.averages.observe(ended, present);
+            seen.latest.observe(ended, present, now_ns);
             // A curve is of minutes, and its words are many.
             if depth == Depth::Processes {
                 seen.recent.observe(&member.curve().read(), now_ns);
@@ -255,6 +266,7 @@ impl Observer {
             fault_ns_max: self.totals.fault_ns_max,
             overhead_bytes,
             active_bytes: 0,
+            latest_bytes: None,
         }
     }
 }
@@ -279,6 +291,7 @@ impl Look {
             charged_bytes: self.charged_bytes,
             wanted_bytes: footprint_bytes.saturating_add(growth_bytes),
             active_bytes: self.active_bytes,
+            latest_bytes: self.latest_bytes,
             overhead_bytes: self.overhead_bytes,
             faults_per_s: rates.faults_per_s,
             refaults_per_s: rates.refaults_per_s,

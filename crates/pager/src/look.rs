@@ -19,7 +19,7 @@ use crate::monitor::{Monitor, Parking};
 use crate::regions::Arming;
 use crate::windows::WindowMap;
 use memvisor_core::curve::{Recorder, Use};
-use memvisor_core::sample::{Candidates, Event, PAGES_DEFAULT, PERIOD_NS_DEFAULT, Sampler};
+use memvisor_core::sample::{Candidates, Event, Moment, PAGES_DEFAULT, PERIOD_NS_DEFAULT, Period, Sampler};
 use memvisor_core::{PAGE_BYTES, PageIndex, RUN_PAGES, WINDOW_PAGES};
 use memvisor_sys::clock;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,8 +37,6 @@ const PROBES_PER_LOOK: usize = 4;
 /// When plain memory has grown to so many halves of what it was, places are chosen anew: those that there are say nothing
 /// of what came later. Each time a part of it is armed, so it must not be often.
 const GROWN_HALVES: usize = 3;
-/// A program that hardly runs is idle after so many periods of wall time without one of run time.
-const IDLE_PERIODS: u64 = 4;
 
 /// What watches the use of memory.
 pub(crate) struct Looking {
@@ -48,8 +46,8 @@ pub(crate) struct Looking {
     pub(crate) heard_ns: u64,
     /// What comes back now was not used: it is brought back for another reason.
     pub(crate) is_brought: bool,
-    /// Since when the period runs: wall time, and the time for which the program ran.
-    began: Option<(u64, u64)>,
+    /// The sampler's period; `None` before the first.
+    period: Option<Period>,
     /// Where plain memory was armed that stands for the rest of it.
     probes: Vec<usize>,
     /// How much plain memory there was when the first of them was chosen, in bytes.
@@ -66,7 +64,7 @@ impl Looking {
             sampler: Sampler::new(PAGES_DEFAULT, seed),
             heard_ns: 0,
             is_brought: false,
-            began: None,
+            period: None,
             probes: Vec::with_capacity(PROBES_MAX),
             probed_bytes: 0,
             renewing: None,
@@ -221,17 +219,15 @@ impl Monitor {
         left > 0
     }
 
-    /// Ends and begins periods of the sampler: by the time for which the program ran, so that one that was not scheduled is
-    /// not taken for idle; but not for ever.
+    /// Ends and begins periods of the sampler.
     fn mind_period(&mut self) {
         let period_ns = match self.header.sample_period_ms().load(Relaxed) {
             0 => PERIOD_NS_DEFAULT,
             period_ms => period_ms.saturating_mul(1_000_000),
         };
-        let (now_ns, run_ns) = (clock::now_ns(), clock::process_cpu_ns());
-        if let Some((began_ns, began_run_ns)) = self.looking.began {
-            let (passed_ns, ran_ns) = (now_ns.saturating_sub(began_ns), run_ns.saturating_sub(began_run_ns));
-            if passed_ns.min(ran_ns) < period_ns && passed_ns < period_ns.saturating_mul(IDLE_PERIODS) {
+        let at = Moment { now_ns: clock::now_ns(), run_ns: clock::process_cpu_ns() };
+        if let Some(period) = &mut self.looking.period {
+            if !period.is_over(at, period_ns) {
                 return;
             }
             let untouched: Vec<PageIndex> = self.looking.sampler.untouched().collect();
@@ -241,8 +237,8 @@ impl Monitor {
                 self.looking.renewing = Some(0);
             }
         }
+        self.looking.period.get_or_insert_with(|| Period::begun(at));
         self.looking.sampler.heard(Event::PeriodBegan, self.block.sample());
-        self.looking.began = Some((now_ns, run_ns));
     }
 
     /// Brings back pages of a period that ended, of which none was touched. A look that was no eviction leaves memory as it

@@ -24,6 +24,7 @@ pub mod advice;
 pub mod capacity;
 pub mod curve;
 pub mod damping;
+pub mod doubt;
 pub mod handing;
 pub mod intent;
 pub mod memory;

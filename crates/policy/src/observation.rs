@@ -14,6 +14,10 @@ pub struct Observation {
     pub wanted_bytes: u64,
     /// The part of its footprint that is in use, in bytes: the active fraction f times what f was sampled from.
     pub active_bytes: u64,
+    /// What of that was in use of late, in bytes, when the latest samples surely show less; the rest has the benefit of the doubt.
+    /// `None` when they do not: there is no doubt then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_bytes: Option<u64>,
     /// Memory of the program that is not managed, in bytes. It is in DRAM beside what is charged.
     pub overhead_bytes: u64,
     /// Faults served, each second.

@@ -5,6 +5,7 @@
 //! have been granted what it holds, so a daemon that starts again moves memory as calmly as one that did not stop.
 
 use crate::capacity::Capacity;
+use crate::doubt::{Belief, counted_bytes};
 use crate::memory::{Believed, Memory};
 use crate::price::{Payer, price_at};
 use crate::promise;
@@ -70,7 +71,7 @@ pub fn plan(situation: &Situation, settings: &Settings, memory: &Memory) -> (Pla
     let state = memory.state.next(host.dram_bytes, host.free_bytes, &settings.thresholds, settings.hysteresis);
     let capacity = Capacity::new(beliefs.capacity_bytes, host.dram_bytes, settings);
 
-    let claims = claims(spaces, &beliefs.spaces, capacity.most_bytes);
+    let claims = claims(spaces, &beliefs.spaces, capacity);
     let divided_bytes = capacity.divided_bytes(claims.iter().map(|claim| claim.least_bytes).sum());
     let goals = divide(&claims, divided_bytes, settings.tax);
     let untaxed = divide(&claims, divided_bytes, Tax::NONE);
@@ -95,16 +96,23 @@ pub fn plan(situation: &Situation, settings: &Settings, memory: &Memory) -> (Pla
 
 /// What each space brings to the division: from what is kept of its reservation to what it wants, within its limit.
 /// A reservation is there even if it is not wanted: it is a promise of memory without a wait, and what is lent would have to be
-/// taken back first.
-fn claims(spaces: &[Space], believed: &[Believed], capacity_bytes: u64) -> Vec<Claim> {
+/// taken back first. What is in use counts as far as it is beyond doubt, or the doubt costs nobody anything.
+fn claims(spaces: &[Space], believed: &[Believed], capacity: Capacity) -> Vec<Claim> {
     let reserved: Vec<_> = spaces.iter().map(|space| (space.intent.class, space.intent.reserved_bytes())).collect();
-    let kept = promise::kept_bytes(&reserved, capacity_bytes);
-    let claim = |((space, believed), least_bytes): ((&Space, &Believed), u64)| Claim {
-        payer: Payer { shares: space.intent.shares, active_bytes: believed.active_bytes },
-        least_bytes,
-        most_bytes: space.intent.limited_bytes(believed.wanted_bytes).max(least_bytes),
+    let kept = promise::kept_bytes(&reserved, capacity.most_bytes);
+    let divided_bytes = capacity.divided_bytes(kept.iter().sum());
+    let belief = |((space, believed), least): ((&Space, &Believed), u64)| Belief {
+        latest_bytes: space.observation.latest_bytes.unwrap_or(u64::MAX).min(believed.active_bytes),
+        believed_bytes: believed.active_bytes,
+        bounds: (least, space.intent.limited_bytes(believed.wanted_bytes).max(least)),
     };
-    spaces.iter().zip(believed).zip(kept).map(claim).collect()
+    let beliefs: Vec<Belief> = spaces.iter().zip(believed).zip(kept).map(belief).collect();
+    let claim = |((space, belief), active_bytes): ((&Space, &Belief), u64)| Claim {
+        payer: Payer { shares: space.intent.shares, active_bytes },
+        least_bytes: belief.bounds.0,
+        most_bytes: belief.bounds.1,
+    };
+    spaces.iter().zip(&beliefs).zip(counted_bytes(&beliefs, divided_bytes)).map(claim).collect()
 }
 
 /// Why a goal is what it is; the step is filled in when it was made.

@@ -12,13 +12,18 @@
 //! after a while. Beyond that source: what was taken from a program and is wanted back counts as active, for a sample
 //! of what is left cannot show it; and a program that stalls for memory is believed to use all it has.
 //!
+//! Beside it stands what was in use of late, if that is surely less ([`Latest`]): what is believed beyond that is benefit of the
+//! doubt, which ends when others pay for it ([`crate::doubt`]).
+//!
 //! Absent on purpose: sampling (in `memvisor_core::sample`), and what is done about it (the plan).
 
 mod averages;
+mod latest;
 mod space;
 mod wilson;
 
 pub use averages::{Averages, FAST_GAIN, SLOW_GAIN};
+pub use latest::Latest;
 pub use space::{Activity, Demand, MemberActivity, STALLED_WHOLE, of_space};
 pub use wilson::wilson;
 

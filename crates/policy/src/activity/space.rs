@@ -14,6 +14,8 @@ pub struct MemberActivity {
     pub pages: u64,
     /// The active part of them.
     pub active: Part,
+    /// The part of them that was active of late, 0 to 1, if that is surely less ([`super::Latest::contradicts`]).
+    pub latest: Option<f64>,
 }
 
 /// What a space wants beside what it has.
@@ -37,17 +39,31 @@ pub struct Activity {
     pub active_pages: f64,
     /// Pages that it would use if it had them: the active ones, and those that were wanted back.
     pub wanted_pages: f64,
+    /// The same by the latest samples, if these contradict what is believed; no more than `wanted_pages`.
+    pub latest_pages: Option<f64>,
 }
 
 /// The activity of a space. [`Part::UNKNOWN`] of nothing when it has no pages.
 pub fn of_space(members: &[MemberActivity], demand: Demand) -> Activity {
     let pages: f64 = members.iter().map(|member| member.pages as f64).sum();
     if pages <= 0.0 {
-        return Activity { active: Part::UNKNOWN, active_pages: 0.0, wanted_pages: refaulted(demand) };
+        let wanted_pages = refaulted(demand);
+        return Activity { active: Part::UNKNOWN, active_pages: 0.0, wanted_pages, latest_pages: None };
     }
     let active = stalled(together(members, pages), demand.stalled);
     let active_pages = active.expected * pages;
-    Activity { active, active_pages, wanted_pages: active_pages + refaulted(demand) }
+    let wanted_pages = active_pages + refaulted(demand);
+    let latest_pages = latest(members).map(|part| {
+        let pages = raised(part / pages, demand.stalled) * pages + refaulted(demand);
+        pages.min(wanted_pages)
+    });
+    Activity { active, active_pages, wanted_pages, latest_pages }
+}
+
+/// Pages that were in use of late, if any member is surely using less than is believed.
+fn latest(members: &[MemberActivity]) -> Option<f64> {
+    let used = |member: &MemberActivity| member.latest.unwrap_or(member.active.expected) * member.pages as f64;
+    members.iter().any(|member| member.latest.is_some()).then(|| members.iter().map(used).sum())
 }
 
 /// Members are sampled apart, so the squares of what each may be off add up.
@@ -71,9 +87,12 @@ fn refaulted(demand: Demand) -> f64 {
 
 /// Raises what is believed by how much the space waits.
 fn stalled(active: Part, stalled: f64) -> Part {
+    Part { low: active.low, expected: raised(active.expected, stalled), high: raised(active.high, stalled) }
+}
+
+fn raised(part: f64, stalled: f64) -> f64 {
     let believed = if stalled.is_finite() { (stalled / STALLED_WHOLE).clamp(0.0, 1.0) } else { 0.0 };
-    let raise = |part: f64| part + (1.0 - part) * believed;
-    Part { low: active.low, expected: raise(active.expected), high: raise(active.high) }
+    part + (1.0 - part) * believed
 }
 
 #[cfg(test)]
@@ -83,7 +102,7 @@ mod tests {
 
     fn member(pages: u64, expected: f64, off: f64) -> MemberActivity {
         let active = Part { low: expected - off, expected, high: expected + off };
-        MemberActivity { pages, active }
+        MemberActivity { pages, active, latest: None }
     }
 
     #[test]
@@ -104,7 +123,7 @@ mod tests {
 
     #[test]
     fn what_was_not_sampled_yet_is_not_taken_for_idle() {
-        let new = MemberActivity { pages: 3_000, active: Part::UNKNOWN };
+        let new = MemberActivity { pages: 3_000, active: Part::UNKNOWN, latest: None };
         let activity = of_space(&[new, member(1_000, 0.0, 0.0)], Demand::default());
         assert!((activity.active.expected - 0.75).abs() < 1e-9, "{activity:?}");
     }
@@ -140,13 +159,14 @@ mod tests {
                     let mut parts = [one, two, three];
                     parts.sort_by(f64::total_cmp);
                     let [low, expected, high] = parts;
-                    MemberActivity { pages, active: Part { low, expected, high } }
+                    MemberActivity { pages, active: Part { low, expected, high }, latest: Some(low) }
                 })
                 .collect();
             let activity = of_space(&members, Demand { refaulted_pages, stored_pages, stalled });
             let Part { low, expected, high } = activity.active;
             prop_assert!(0.0 <= low && low <= expected && expected <= high && high <= 1.0);
             prop_assert!(activity.wanted_pages >= activity.active_pages);
+            prop_assert!(activity.latest_pages.is_none_or(|pages| (0.0..=activity.wanted_pages).contains(&pages)));
         }
     }
 }

@@ -7,13 +7,18 @@ const Z: f64 = 1.96;
 /// inference", 1927): never below 0 or above 1, and not a point when none or all were found. Fractions of pages are
 /// allowed: averages stand for them. (0, 1) for no sample.
 pub fn wilson(touched: f64, pages: f64) -> (f64, f64) {
+    within(Z, touched, pages)
+}
+
+/// The same with bounds that are `z` standard deviations away.
+pub(super) fn within(z: f64, touched: f64, pages: f64) -> (f64, f64) {
     if pages <= 0.0 {
         return (0.0, 1.0);
     }
     let share = (touched / pages).clamp(0.0, 1.0);
-    let square = Z * Z / pages;
+    let square = z * z / pages;
     let middle = share + square / 2.0;
-    let half = Z * (share * (1.0 - share) / pages + square / (4.0 * pages)).sqrt();
+    let half = z * (share * (1.0 - share) / pages + square / (4.0 * pages)).sqrt();
     let bound = |value: f64| (value / (1.0 + square)).clamp(0.0, 1.0);
     (bound(middle - half).min(share), bound(middle + half).max(share))
 }

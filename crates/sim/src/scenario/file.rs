@@ -3,6 +3,7 @@
 use super::units::{Bytes, Time};
 use super::{Deed, Event, Group, Machine, Pattern, Phase, Scenario};
 use crate::expect::{Always, Bounds, Expectation, Figure, Mean};
+use memvisor_core::sample::PERIOD_NS_DEFAULT;
 use memvisor_policy::{Class, Intent, Settings, Tax, Thresholds};
 use serde::Deserialize;
 use std::fmt;
@@ -47,6 +48,7 @@ struct File {
     length: Spanned<Time>,
     period: Option<Spanned<Time>>,
     looks: Option<Spanned<u32>>,
+    sample: Option<Spanned<Time>>,
     tax: Option<Tax>,
     thresholds: Option<Thresholds>,
     #[serde(default)]
@@ -105,6 +107,7 @@ struct PhaseTable {
     idle: bool,
     working_set: Option<Bytes>,
     touches: Option<f64>,
+    cpu: Option<f64>,
     pattern: Option<PatternName>,
     skew: Option<f64>,
     low: Option<Bytes>,
@@ -186,6 +189,10 @@ impl File {
         if period.0 < 1_000_000 {
             return Err(("a period is at least 1 ms".into(), period.1));
         }
+        let sample = self.sample.map_or((PERIOD_NS_DEFAULT, 0..0), |sample| (sample.get_ref().0, sample.span()));
+        if sample.0 < 100_000_000 {
+            return Err(("a period of the sampler is at least 100 ms".into(), sample.1));
+        }
         let length_ns = self.length.get_ref().0;
         within(length_ns / period.0, 1, PERIODS_MAX, "periods in the whole length", self.length.span())?;
         let dram_bytes = self.dram.get_ref().0;
@@ -211,6 +218,7 @@ impl File {
             length_ns,
             period_ns: period.0,
             looks: looks.0,
+            sample_ns: sample.0,
             settings,
             machine,
             groups,
@@ -328,7 +336,8 @@ fn phases(table: Spanned<PhaseTable>, footprint_bytes: u64) -> Result<Vec<Phase>
     let refuse = |reason: &str| Err((reason.to_owned(), span.clone()));
     let for_ns = table.r#for.map(|time| time.0);
     if table.idle {
-        let busy = table.working_set.is_some() || table.touches.is_some() || table.pattern.is_some();
+        let busy =
+            table.working_set.is_some() || table.touches.is_some() || table.cpu.is_some() || table.pattern.is_some();
         return if busy {
             refuse("an idle phase has no working set, touches or pattern")
         } else {
@@ -336,6 +345,7 @@ fn phases(table: Spanned<PhaseTable>, footprint_bytes: u64) -> Result<Vec<Phase>
                 for_ns,
                 working_set_bytes: 0,
                 touches_per_s: 0.0,
+                cpu: 0.0,
                 pattern: Pattern::Uniform,
                 moves: table.moves,
             }])
@@ -350,6 +360,10 @@ fn phases(table: Spanned<PhaseTable>, footprint_bytes: u64) -> Result<Vec<Phase>
     if !(0.0..=1e9).contains(&touches_per_s) {
         return refuse("touches are 0 to 1e9 each second");
     }
+    let cpu = table.cpu.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&cpu) {
+        return refuse("a phase runs for a part of the time, 0 to 1");
+    }
     let name = table.pattern.unwrap_or(PatternName::Uniform);
     let pattern = match (name, table.skew) {
         (PatternName::Zipf, Some(skew)) if (0.0..=3.0).contains(&skew) => Pattern::Zipf(skew),
@@ -358,7 +372,7 @@ fn phases(table: Spanned<PhaseTable>, footprint_bytes: u64) -> Result<Vec<Phase>
         (PatternName::Scan, None) => Pattern::Scan,
         (PatternName::Uniform | PatternName::Toggle, None) => Pattern::Uniform,
     };
-    let high = Phase { for_ns, working_set_bytes, touches_per_s, pattern, moves: table.moves };
+    let high = Phase { for_ns, working_set_bytes, touches_per_s, cpu, pattern, moves: table.moves };
     match (name, table.low, table.every) {
         (PatternName::Toggle, Some(Bytes(low_bytes)), Some(Time(every_ns)))
             if for_ns.is_none() && low_bytes <= working_set_bytes =>

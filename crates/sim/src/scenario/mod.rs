@@ -8,6 +8,7 @@
 //! length = "10m"
 //! period = "1s"               # between plans [1s]
 //! looks = 10                  # how often in a period the node hands out, and pagers look at what they were told [10]
+//! sample = "30s"              # a period of the sampler [30s]
 //! tax = 0.75                  # and [thresholds], [calm] as in the node's configuration
 //!
 //! [machine]                   # how fast memory moves
@@ -31,6 +32,7 @@
 //! for = "2m"                  # [for ever]
 //! working_set = "1GiB"
 //! touches = 50000             # of pages, each second, if all were in DRAM
+//! cpu = 0.5                   # it runs for this part of the time; the sampler's periods are of that time [1]
 //! pattern = "zipf"            # "uniform", "scan", or "toggle" with `low` and `every`
 //! skew = 0.99                 # of zipf
 //! moves = true                # the working set is elsewhere than that of the phase before [false]
@@ -85,6 +87,8 @@ pub struct Scenario {
     pub period_ns: u64,
     /// How often in a period the node hands out and pagers look.
     pub looks: u32,
+    /// A period of the sampler.
+    pub sample_ns: u64,
     /// What the operator turned.
     pub settings: Settings,
     /// How fast memory moves.
@@ -159,6 +163,8 @@ pub struct Phase {
     pub working_set_bytes: u64,
     /// Touches of pages each second, if all were in DRAM.
     pub touches_per_s: f64,
+    /// For which part of the time it runs, 0 to 1.
+    pub cpu: f64,
     /// In which order.
     pub pattern: Pattern,
     /// Whether the working set is elsewhere than that of the phase before.

@@ -90,7 +90,14 @@ impl<'a> World<'a> {
         while let Some((start_ns, group, nth, seed)) = self.coming.pop_if(|coming| coming.0 <= now_ns) {
             let of = (group, &self.scenario.groups[group]);
             let first_bytes = self.scenario.machine.first_bytes.min(of.1.intent.limited_bytes(u64::MAX));
-            self.spaces.push(Space::new(SpaceId(self.next_id), of, nth, start_ns, first_bytes, seed));
+            self.spaces.push(Space::new(
+                SpaceId(self.next_id),
+                of,
+                nth,
+                start_ns,
+                (first_bytes, self.scenario.sample_ns),
+                seed,
+            ));
             self.next_id += 1;
         }
         let groups = &self.scenario.groups;
@@ -136,7 +143,8 @@ impl<'a> World<'a> {
         if now_ns < self.node_back_ns {
             return;
         }
-        self.spaces.iter_mut().for_each(Space::observe);
+        let sample_ns = self.scenario.sample_ns;
+        self.spaces.iter_mut().for_each(|space| space.observe(now_ns, sample_ns));
         let spaces = self.spaces.iter();
         let situation = Situation {
             now_ns,
@@ -190,7 +198,7 @@ impl<'a> World<'a> {
         for space in &self.spaces {
             let phase = &self.scenario.groups[space.group].phases[space.phase()];
             let misses = &self.curves[self.misses[space.group][space.phase()]];
-            let (truth, sampled) = space.active_parts(phase, misses);
+            let (truth, sampled) = space.active_parts(phase, misses, self.scenario.sample_ns);
             let sums = &mut groups[space.group];
             sums.spaces += 1;
             sums.target_bytes.add(space.target_bytes() as f64);

@@ -1,19 +1,24 @@
 //! The sampler of activity without pages: how many of the sampled pages would have been touched, drawn at random.
 //!
-//! It stands for `memvisor_core::sample`, which needs page words, and gives the same tallies; what is made of them is
-//! production's ([`memvisor_policy::activity`]). A period is 30 s of the world's time; in production the time in which a
-//! program rests does not count.
+//! It stands for `memvisor_core::sample`, which needs page words, and gives the same tallies; when a period ends, and what is
+//! made of tallies, is production's ([`memvisor_core::sample::Period`], [`memvisor_policy::activity`]). As in the pager,
+//! no page is chosen while some must leave.
 
 use crate::trace::Random;
-use memvisor_core::sample::{PAGES_DEFAULT, PERIOD_NS_DEFAULT, Tally};
+use memvisor_core::sample::{Moment, PAGES_DEFAULT, Period, Tally};
 
 /// Samples of one space.
 #[derive(Clone, Debug)]
 pub struct Sampling {
     random: Random,
-    ends_ns: u64,
+    period_ns: u64,
+    current: Period,
+    /// For how long the program ran until now.
+    run_ns: u64,
     period: u32,
     ended: Tally,
+    /// Pages of this period have been chosen.
+    is_chosen: bool,
     /// Sampled pages of the working set that were not touched yet.
     warm: u32,
     touched: u32,
@@ -21,27 +26,60 @@ pub struct Sampling {
     cold: u32,
 }
 
+/// What a space did in a step, as far as the sampler sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// The end of the step.
+    pub now_ns: u64,
+    /// For how long the program ran in it.
+    pub ran_ns: u64,
+    /// The part of the DRAM of the space that is its working set.
+    pub used_part: f64,
+    /// The part of that which was touched in the step.
+    pub reached_part: f64,
+    /// Whether pages can be parked to see whether they are used: none must leave.
+    pub may_look: bool,
+}
+
 impl Sampling {
-    /// A sampler whose first period begins at some instant within a period from now.
-    pub fn new(now_ns: u64, mut random: Random) -> Self {
-        let ends_ns = now_ns + random.bits() % PERIOD_NS_DEFAULT;
-        Self { random, ends_ns, period: 0, ended: Tally::default(), warm: 0, touched: 0, cold: 0 }
+    /// A sampler with periods of `period_ns`, of which the first began at some instant within a period before now.
+    pub fn new(now_ns: u64, period_ns: u64, mut random: Random) -> Self {
+        let before_ns = random.bits() % period_ns;
+        let run_ns = before_ns;
+        // Time may begin within that period: it is longer by as much.
+        let began = Moment { now_ns: now_ns.saturating_sub(before_ns), run_ns: before_ns.saturating_sub(now_ns) };
+        Self {
+            random,
+            period_ns,
+            current: Period::begun(began),
+            run_ns,
+            period: 0,
+            ended: Tally::default(),
+            is_chosen: true,
+            warm: 0,
+            touched: 0,
+            cold: 0,
+        }
     }
 
-    /// Time goes on: `used_part` of the DRAM of the space is its working set, of which `reached_part` was touched since.
-    pub fn step(&mut self, now_ns: u64, used_part: f64, reached_part: f64) {
+    /// Time goes on.
+    pub fn step(&mut self, seen: Seen) {
         if self.warm > 0 {
-            let touched = self.random.binomial(self.warm, reached_part);
+            let touched = self.random.binomial(self.warm, seen.reached_part);
             self.warm -= touched;
             self.touched += touched;
         }
-        if now_ns >= self.ends_ns {
+        self.run_ns += seen.ran_ns;
+        let at = Moment { now_ns: seen.now_ns, run_ns: self.run_ns };
+        if self.current.is_over(at, self.period_ns) {
             self.ended = self.present();
             self.period += 1;
-            self.ends_ns += PERIOD_NS_DEFAULT;
-            self.touched = 0;
-            self.warm = self.random.binomial(PAGES_DEFAULT, used_part);
+            (self.warm, self.touched, self.cold, self.is_chosen) = (0, 0, 0, false);
+        }
+        if !self.is_chosen && seen.may_look {
+            self.warm = self.random.binomial(PAGES_DEFAULT, seen.used_part);
             self.cold = PAGES_DEFAULT - self.warm;
+            self.is_chosen = true;
         }
     }
 
@@ -62,20 +100,28 @@ impl Sampling {
         if self.period == 0 {
             return Tally::default();
         }
-        Tally { period: self.period, pages: PAGES_DEFAULT as u16, touched: self.touched as u16 }
+        let pages = self.warm + self.touched + self.cold;
+        Tally { period: self.period, pages: pages as u16, touched: self.touched as u16 }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use memvisor_core::sample::PERIOD_NS_DEFAULT;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn seen(second: u64, used_part: f64, reached_part: f64) -> Seen {
+        Seen { now_ns: second * SECOND, ran_ns: SECOND, used_part, reached_part, may_look: true }
+    }
 
     fn touched(used_part: f64, seed: u64) -> Vec<u16> {
-        let mut sampling = Sampling::new(0, Random(seed));
+        let mut sampling = Sampling::new(0, PERIOD_NS_DEFAULT, Random(seed));
         let mut touched = Vec::new();
         for second in 1..2000u64 {
             let before = sampling.period;
-            sampling.step(second * 1_000_000_000, used_part, 0.5);
+            sampling.step(seen(second, used_part, 0.5));
             if sampling.period > before && before > 0 {
                 touched.push(sampling.tallies().0.touched);
             }
@@ -100,10 +146,10 @@ mod tests {
 
     #[test]
     fn pages_that_join_the_working_set_are_touched_in_the_same_period() {
-        let mut sampling = Sampling::new(0, Random(3));
-        sampling.step(31_000_000_000, 0.0, 1.0);
+        let mut sampling = Sampling::new(0, PERIOD_NS_DEFAULT, Random(3));
+        (1..=31).for_each(|second| sampling.step(seen(second, 0.0, 1.0)));
         sampling.changed(1.0, 0.0);
-        sampling.step(32_000_000_000, 1.0, 1.0);
+        sampling.step(seen(32, 1.0, 1.0));
         assert_eq!(sampling.tallies().1.touched, 100);
     }
 }

@@ -11,23 +11,19 @@
 
 use super::handing::Claim;
 use super::misses::Misses;
-use super::sampling::Sampling;
+use super::sampling::{Sampling, Seen};
 use crate::scenario::{Group, Machine, Phase};
 use crate::series::Chase;
 use crate::trace::Random;
 use memvisor_core::PAGE_BYTES;
 use memvisor_core::budget::{Budget, Charge, Pressure};
-use memvisor_policy::activity::{Averages, Demand, MemberActivity, of_space};
+use memvisor_policy::activity::{Averages, Demand, Latest, MemberActivity, of_space};
 use memvisor_policy::{Intent, Observation, SpaceId};
 
 /// The least room that a space is believed to need to grow until the next plan, in bytes: as the node has it.
 const GROWTH_BYTES_MIN: u64 = 4 << 20;
 /// How many times what it grew since the last plan a space is believed to grow: as the node has it.
 const GROWTH_TIMES: f64 = 2.0;
-/// Loads are counted over the last so many seconds, to tell what is wanted back: a period of the sampler.
-const RECENT_SECONDS: usize = 30;
-/// How long the kernel's `avg10` of stalls remembers, in seconds.
-const PRESSURE_S: f64 = 10.0;
 
 const PAGE: f64 = PAGE_BYTES as f64;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -64,9 +60,15 @@ pub struct Space {
     throughput: f64,
     faults_per_s: f64,
     pressure: f64,
-    recent_loads: [f64; RECENT_SECONDS],
+    observed_ns: u64,
+    /// Seconds for which it waited for memory since it was observed.
+    waited_s: f64,
+    /// Pages that were loaded since then, and what is left of those before, each the fainter the longer ago.
+    loads: f64,
+    refaulted: f64,
     sampling: Sampling,
     averages: Averages,
+    latest: Latest,
 }
 
 /// What a step did.
@@ -89,7 +91,7 @@ impl Space {
         (place, group): (usize, &Group),
         nth: u32,
         now_ns: u64,
-        first_bytes: u64,
+        (first_bytes, sample_ns): (u64, u64),
         seed: u64,
     ) -> Self {
         let mut random = Random(seed);
@@ -115,9 +117,13 @@ impl Space {
             throughput: 1.0,
             faults_per_s: 0.0,
             pressure: 0.0,
-            recent_loads: [0.0; RECENT_SECONDS],
-            sampling: Sampling::new(now_ns, random),
+            observed_ns: now_ns,
+            waited_s: 0.0,
+            loads: 0.0,
+            refaulted: 0.0,
+            sampling: Sampling::new(now_ns, sample_ns, random),
             averages: Averages::default(),
+            latest: Latest::default(),
         };
         space.enter(group, now_ns, group.shift_ns * u64::from(nth));
         space
@@ -234,12 +240,8 @@ impl Space {
     fn touch(&mut self, phase: &Phase, at: &Moment<'_>, seconds: f64, reclaim: f64) {
         let exists = self.working_set * (self.touched / self.footprint);
         let wanted = phase.touches_per_s * seconds;
-        let second = &mut self.recent_loads[(at.now_ns / SECOND_NS) as usize % RECENT_SECONDS];
-        if (at.now_ns - at.step_ns) / SECOND_NS < at.now_ns / SECOND_NS {
-            *second = 0.0;
-        }
         if wanted <= 0.0 || exists < 1.0 {
-            self.rest(at, seconds);
+            self.rest(at);
             return;
         }
         let missed = at.misses.at(self.hot / exists);
@@ -248,25 +250,29 @@ impl Space {
         let most = (self.told_bytes as f64 / PAGE - self.hot - self.cold).max(0.0) + reclaim;
         touches = touches.min(most / missed.loads.max(1e-12));
         let loads = touches * missed.loads;
-        *second += loads;
+        self.loads += loads;
         self.throughput = touches / wanted;
         self.faults_per_s = touches * (missed.loads + missed.unparks) / seconds;
-        let believed = seconds / (seconds + PRESSURE_S);
-        self.pressure += (1.0 - self.throughput - self.pressure) * believed;
+        self.waited_s += (1.0 - self.throughput) * seconds;
         let grown = loads.min((exists - self.hot).max(0.0));
         let into_room = grown.min(self.room());
         let instead = (grown - into_room).min(self.cold);
         self.hot += into_room + instead;
         self.cold -= instead;
         let reached = at.misses.reached(touches / exists);
-        self.sampling.step(at.now_ns, self.used_part(), reached);
+        self.sample(at, (at.step_ns as f64 * phase.cpu) as u64, reached);
     }
 
-    fn rest(&mut self, at: &Moment<'_>, seconds: f64) {
+    fn rest(&mut self, at: &Moment<'_>) {
         self.throughput = 1.0;
         self.faults_per_s = 0.0;
-        self.pressure -= self.pressure * seconds / (seconds + PRESSURE_S);
-        self.sampling.step(at.now_ns, self.used_part(), 0.0);
+        self.sample(at, 0, 0.0);
+    }
+
+    /// What waits for memory counts as running, as its pager runs meanwhile.
+    fn sample(&mut self, at: &Moment<'_>, ran_ns: u64, reached_part: f64) {
+        let (used_part, may_look) = (self.used_part(), self.charged_bytes() <= self.told_bytes);
+        self.sampling.step(Seen { now_ns: at.now_ns, ran_ns, used_part, reached_part, may_look });
     }
 
     fn follow(&mut self, now_ns: u64) -> Option<Chase> {
@@ -298,16 +304,21 @@ impl Space {
     }
 
     /// Observes it, as a node does before a plan.
-    pub fn observe(&mut self) {
+    pub fn observe(&mut self, now_ns: u64, sample_ns: u64) {
+        let passed_ns = now_ns.saturating_sub(self.observed_ns);
+        self.observed_ns = now_ns;
+        self.pressure = (self.waited_s * SECOND_NS as f64 / passed_ns.max(1) as f64).min(1.0);
+        self.refaulted = self.refaulted * libm::exp(-(passed_ns as f64) / sample_ns as f64) + self.loads;
+        (self.waited_s, self.loads) = (0.0, 0.0);
         let (ended, present) = self.sampling.tallies();
         self.averages.observe(ended, present);
+        self.latest.observe(ended, present, now_ns);
         let stored = (self.touched - self.hot - self.cold).max(0.0);
-        let demand = Demand {
-            refaulted_pages: self.recent_loads.iter().sum::<f64>() as u64,
-            stored_pages: stored as u64,
-            stalled: self.pressure,
-        };
-        let member = MemberActivity { pages: (self.hot + self.cold) as u64, active: self.averages.active() };
+        let demand =
+            Demand { refaulted_pages: self.refaulted as u64, stored_pages: stored as u64, stalled: self.pressure };
+        let pages = (self.hot + self.cold) as u64;
+        let active = self.averages.active();
+        let member = MemberActivity { pages, active, latest: self.latest.contradicts(active.expected) };
         let activity = of_space(&[member], demand);
         let growth_bytes = ((self.touched - self.touched_at_plan) * GROWTH_TIMES * PAGE) as u64;
         self.touched_at_plan = self.touched;
@@ -315,6 +326,7 @@ impl Space {
             charged_bytes: self.charged_bytes(),
             wanted_bytes: (self.touched * PAGE) as u64 + growth_bytes.max(GROWTH_BYTES_MIN),
             active_bytes: (activity.wanted_pages * PAGE) as u64,
+            latest_bytes: activity.latest_pages.map(|pages| (pages * PAGE) as u64),
             overhead_bytes: 0,
             faults_per_s: self.faults_per_s,
             refaults_per_s: self.faults_per_s,
@@ -323,8 +335,8 @@ impl Space {
     }
 
     /// The part of its DRAM that it used in a period of the sampler, in truth and by its samples.
-    pub fn active_parts(&self, phase: &Phase, misses: &Misses) -> (f64, f64) {
-        let touches = phase.touches_per_s * self.throughput * RECENT_SECONDS as f64;
+    pub fn active_parts(&self, phase: &Phase, misses: &Misses, sample_ns: u64) -> (f64, f64) {
+        let touches = phase.touches_per_s * self.throughput * (sample_ns as f64 / SECOND_NS as f64);
         let truth = self.used_part() * misses.reached(touches / self.working_set.max(1.0));
         (truth, self.averages.active().expected)
     }
