@@ -1,8 +1,8 @@
 //! Sides that run `touch`: plain, under memvisor, and with the kernel's swap.
 
 use crate::context::{CPU, Context, OURS, WALL, peer_name};
-use crate::pairs::{Sample, Side};
 use crate::ours::budget_in;
+use crate::pairs::{Sample, Side};
 use crate::peer::{Kind, Peer, Tuning};
 use crate::run::{Launch, Outcome};
 use serde_json::json;

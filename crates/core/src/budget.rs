@@ -253,7 +253,9 @@ mod tests {
 
     #[test]
     fn floors_take_at_most_a_quarter_of_the_target_and_hold_what_an_instruction_needs() {
-        for (target, members, floor) in [(256 * MIB, 1, 64), (256 * MIB, 256, 64), (MIB, 2, 32), (MIB, 100, 16), (0, 0, 16)] {
+        for (target, members, floor) in
+            [(256 * MIB, 1, 64), (256 * MIB, 256, 64), (MIB, 2, 32), (MIB, 100, 16), (0, 0, 16)]
+        {
             assert_eq!(floor_pages(target, members), floor, "{target} bytes, {members} members");
         }
         assert!(1024 * floor_pages(256 * MIB, 1024) * PAGE <= 64 * MIB);
