@@ -11,7 +11,7 @@ use crate::regions::Arming;
 use crate::space::MemberIndex;
 use crate::windows::WindowMap;
 use memvisor_core::replace::{Fill, Replacement};
-use memvisor_core::{PAGE_BYTES, Page, PageWord, SlotRef};
+use memvisor_core::{PAGE_BYTES, Page, PageCell, PageWord, SlotRef};
 use memvisor_proto::space::member_state;
 use memvisor_sys::{Errno, clock, uffd};
 use std::sync::Mutex;
@@ -108,10 +108,14 @@ impl Monitor {
     fn copy_words(&self, from: u32, to: u32) -> u64 {
         let mut stored = 0;
         for (old, new) in self.space.table(from).iter().zip(self.space.table(to)) {
-            let word = memvisor_core::PageCell(old).get();
+            let word = PageCell(old).get();
             let copy = match word.page() {
                 // A compaction may move the slot at this moment: what counts is the word at the time of the count.
-                Page::Stored(_) => self.share_stored(memvisor_core::PageCell(old)),
+                Page::Stored(_) => share_stored(
+                    PageCell(old),
+                    |slot| self.stores.retain(slot).is_ok(),
+                    |slot| self.stores.release(slot),
+                ),
                 Page::Resident(_) => PageWord::new(Page::Resident(SlotRef::None), word.heat(), word.stamp()),
                 Page::Untouched | Page::Lost => word,
                 Page::Outside => continue,
@@ -120,24 +124,9 @@ impl Monitor {
                 }
             };
             stored += u64::from(matches!(copy.page(), Page::Stored(_)));
-            memvisor_core::PageCell(new).put(copy);
+            PageCell(new).put(copy);
         }
         stored
-    }
-
-    /// Counts one reference more to the slot of a stored page, for the child.
-    fn share_stored(&self, cell: memvisor_core::PageCell<'_>) -> PageWord {
-        loop {
-            let word = cell.get();
-            let Page::Stored(slot) = word.page() else { return PageWord::new(Page::Lost, 0, 0) };
-            if self.stores.retain(slot).is_err() {
-                return PageWord::new(Page::Lost, 0, 0);
-            }
-            if cell.get() == word {
-                return word;
-            }
-            self.stores.release(slot);
-        }
     }
 
     /// While a fork is under way, what the parent gives away is given away in the child's words too.
@@ -266,5 +255,60 @@ impl Monitor {
         let bytes: usize = pieces.into_iter().map(|(start, end)| self.regions.add(start, end)).sum();
         self.count_unarmed(bytes as i64 - charged);
         self.block.managed_bytes().fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+/// Counts one reference more to the slot of a stored page, for the child, and gives the child's word. The keeper may move the page to
+/// another slot at any moment, and the one that was read may be nobody's then: what counts is a word that stood still.
+fn share_stored(cell: PageCell<'_>, retain: impl Fn(SlotRef) -> bool, release: impl Fn(SlotRef)) -> PageWord {
+    loop {
+        let word = cell.get();
+        let Page::Stored(slot) = word.page() else { return PageWord::new(Page::Lost, 0, 0) };
+        let is_shared = retain(slot);
+        if cell.get() == word {
+            return if is_shared { word } else { PageWord::new(Page::Lost, 0, 0) };
+        }
+        if is_shared {
+            release(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::sync::atomic::AtomicU64;
+
+    const fn stored(slot: SlotRef) -> PageWord {
+        PageWord::new(Page::Stored(slot), 0, 7)
+    }
+
+    /// Shares a page that moves from the first slot to the second at the moment when the first is retained, which succeeds or not.
+    fn shared_amid_a_move(first_succeeds: bool) -> (PageWord, Vec<(char, SlotRef)>) {
+        let (before, after) = (SlotRef::Ram(1), SlotRef::Log(2));
+        let word = AtomicU64::new(stored(before).0);
+        let done = RefCell::new(Vec::new());
+        let retain = |slot| {
+            done.borrow_mut().push(('+', slot));
+            PageCell(&word).put(stored(after));
+            slot == after || first_succeeds
+        };
+        let shared = share_stored(PageCell(&word), retain, |slot| done.borrow_mut().push(('-', slot)));
+        (shared, done.into_inner())
+    }
+
+    #[test]
+    fn a_page_that_moves_while_it_is_shared_is_shared_where_it_went() {
+        let (before, after) = (SlotRef::Ram(1), SlotRef::Log(2));
+        assert_eq!(shared_amid_a_move(false), (stored(after), vec![('+', before), ('+', after)]));
+        assert_eq!(shared_amid_a_move(true), (stored(after), vec![('+', before), ('-', before), ('+', after)]));
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_shared_is_a_lost_page_of_the_child() {
+        let word = AtomicU64::new(stored(SlotRef::Ram(1)).0);
+        let shared = share_stored(PageCell(&word), |_| false, |_| panic!("it was not retained"));
+        assert_eq!(shared.page(), Page::Lost);
     }
 }
