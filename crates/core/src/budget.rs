@@ -29,17 +29,8 @@ const FLOOR_PAGES: std::ops::RangeInclusive<u64> = RUN..=4 * RUN;
 
 /// Pages below which a member moves nothing out. With fewer, the page brought last is the next to leave: its thread finds it
 /// gone, and both go on for ever. The members' floors together are at most a quarter of the target, unless members are very many.
-pub const fn floor_pages(target_bytes: u64, members: u64) -> u64 {
-    let members = if members == 0 { 1 } else { members };
-    let (least, most) = (*FLOOR_PAGES.start(), *FLOOR_PAGES.end());
-    let floor = target_bytes / PAGE / 4 / members;
-    if floor < least {
-        least
-    } else if floor > most {
-        most
-    } else {
-        floor
-    }
+pub fn floor_pages(target_bytes: u64, members: u64) -> u64 {
+    (target_bytes / PAGE / 4 / members.max(1)).clamp(*FLOOR_PAGES.start(), *FLOOR_PAGES.end())
 }
 
 /// DRAM that a space is charged for, by what it is used for.

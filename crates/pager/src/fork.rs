@@ -27,6 +27,14 @@ const SETTLE_NS: u64 = 20_000_000;
 /// Attempts to make room for a child that may get no nearer before it is forked all the same.
 const ROOM_TRIES: u32 = 4;
 
+/// What became of the pages of a window in the child.
+#[derive(Clone, Copy, Default)]
+struct Copied {
+    stored: u64,
+    /// The parent has them, and they could not be shared.
+    lost: u64,
+}
+
 /// A child that is being forked: until that is over, what the parent gives away is forgotten in its words too.
 pub(crate) struct Nascent {
     member: MemberIndex,
@@ -41,14 +49,20 @@ impl Monitor {
         let child = self.space.take_member()?;
         let block = self.space.member(child);
         block.parent().store(self.me.0 as u64 + 1, Relaxed);
-        let (mut windows, mut stored) = (WindowMap::default(), 0);
+        let (mut windows, mut stored, mut lost) = (WindowMap::default(), 0, 0);
         for (address, window) in self.windows.iter().collect::<Vec<_>>() {
             let Some(copy) = self.space.take_window(child, address) else {
                 crate::reap::give_back(&self.space, &self.stores, child);
                 return None;
             };
-            stored += self.copy_words(window, copy);
+            let copied = self.copy_words(window, copy);
+            (stored, lost) = (stored + copied.stored, lost + copied.lost);
             windows.insert(address, copy);
+        }
+        if lost > 0 {
+            crate::say::line(format_args!(
+                "{lost} pages could not be shared at a fork: the child gets SIGBUS where it touches them"
+            ));
         }
         // What the child could take is charged to it from now on.
         let resident = self.block.resident_pages().load(Relaxed);
@@ -104,9 +118,9 @@ impl Monitor {
         }
     }
 
-    /// Gives how many of the pages are stored.
-    fn copy_words(&self, from: u32, to: u32) -> u64 {
-        let mut stored = 0;
+    /// Writes the child's words of a window.
+    fn copy_words(&self, from: u32, to: u32) -> Copied {
+        let mut copied = Copied::default();
         for (old, new) in self.space.table(from).iter().zip(self.space.table(to)) {
             let word = PageCell(old).get();
             let copy = match word.page() {
@@ -123,10 +137,11 @@ impl Monitor {
                     PageWord::new(Page::Lost, 0, 0)
                 }
             };
-            stored += u64::from(matches!(copy.page(), Page::Stored(_)));
+            copied.stored += u64::from(matches!(copy.page(), Page::Stored(_)));
+            copied.lost += u64::from(copy.page() == Page::Lost && word.page() != Page::Lost);
             PageCell(new).put(copy);
         }
-        stored
+        copied
     }
 
     /// While a fork is under way, what the parent gives away is given away in the child's words too.
