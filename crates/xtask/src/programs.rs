@@ -31,10 +31,12 @@ pub fn demo(tree: &Tree, cargo: &Cargo) -> Result<(), Failure> {
     measured(tree, &mut command)
 }
 
-/// `cargo x experiment`.
+/// `cargo x experiment`. The other build that a node is exchanged for is the same source without optimisation, with its checks.
 pub fn experiment(tree: &Tree, cargo: &Cargo, names: &[String], quick: bool) -> Result<(), Failure> {
-    build(cargo)?;
+    prepare(tree, cargo)?;
+    cargo.run(["build", "--locked", "--package", "memvisor-cli"])?;
     let mut command = Command::new(tree.built("experiment"));
+    command.arg("--other-build").arg(tree.target().join("debug/memvisor"));
     command.arg("--out").arg(tree.target().join("experiment")).args(names);
     if quick {
         command.arg("--quick");

@@ -18,6 +18,9 @@ struct Args {
     /// Shorter: a look, not a claim
     #[arg(long)]
     quick: bool,
+    /// Another build of memvisor, which node-kill exchanges its node for
+    #[arg(long, value_name = "PATH", default_value = "target/debug/memvisor")]
+    other_build: PathBuf,
     /// Where NAME.json and NAME.png go
     #[arg(long, default_value = "target/experiment")]
     out: PathBuf,
@@ -70,5 +73,6 @@ fn lab(args: &Args) -> Result<Lab, String> {
     };
     std::fs::create_dir_all(&args.out).map_err(|error| format!("cannot make {}: {error}", args.out.display()))?;
     let out = args.out.canonicalize().map_err(|error| format!("cannot find {}: {error}", args.out.display()))?;
-    Ok(Lab { memvisor: beside("memvisor")?, workingset: beside("workingset")?, out, quick: args.quick })
+    let (memvisor, workingset) = (beside("memvisor")?, beside("workingset")?);
+    Ok(Lab { memvisor, other_build: args.other_build.clone(), workingset, out, quick: args.quick })
 }

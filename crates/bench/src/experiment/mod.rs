@@ -37,6 +37,8 @@ const MIB: u64 = 1 << 20;
 pub struct Lab {
     /// The product.
     pub memvisor: PathBuf,
+    /// Another build of it.
+    pub other_build: PathBuf,
     /// The program whose use of memory is known.
     pub workingset: PathBuf,
     /// Where results and stores go.

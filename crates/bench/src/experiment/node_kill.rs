@@ -54,6 +54,7 @@ struct Known {
 /// # Errors
 /// When it cannot be made, and when a byte was lost.
 pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
+    must_differ(&lab.memvisor, &lab.other_build)?;
     let host = Host::start(lab, "node-kill", Settings::new(HOST_MIB))?;
     let mut tenants = Vec::new();
     for at in 0..SPACES {
@@ -66,9 +67,6 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     let began = Instant::now();
     let watch = Watch::start(host.dram_bytes(), names.zip(words()?).collect());
     let mut load = Load { host, words: words()?, tenants, spans: Vec::new() };
-    let copy = load.host.directory().join("memvisor-copy");
-    std::fs::copy(&lab.memvisor, &copy).map_err(|error| format!("cannot copy the node: {error}"))?;
-
     std::thread::sleep(lab.seconds(20, 10));
     let calm = lab.seconds(20, 8);
     load.span("before", |_| wait(calm))?;
@@ -82,7 +80,7 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     let changing = load.known()?;
     load.host.end()?;
     load.span("exchanged", |_| wait(Duration::from_secs(2)))?;
-    let exchanged = load.again(&copy, &changing)?;
+    let exchanged = load.again(&lab.other_build, &changing)?;
     load.span("after", |_| wait(calm))?;
     let watched = watch.finish()?;
 
@@ -97,6 +95,18 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     let mut finding = judge(&load.spans, &[killed, exchanged], verified);
     finding.panels.push(panel);
     Ok(finding.watched(&watched))
+}
+
+/// An exchange for the same build would show nothing.
+fn must_differ(build: &Path, other: &Path) -> Result<(), String> {
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| format!("cannot read {}: {error} (build it: cargo build -p memvisor-cli)", path.display()))
+    };
+    if read(build)? == read(other)? {
+        return Err(format!("{} is the build that is exchanged itself", other.display()));
+    }
+    Ok(())
 }
 
 fn wait(time: Duration) -> Result<(), String> {
