@@ -105,6 +105,8 @@ pub struct Monitor {
     pub(crate) postponed: Postponed,
     /// Messages that were read while waiting for another.
     pub(crate) deferred: Vec<Message>,
+    /// Room for those that come while they are heard, so that nothing is allocated.
+    pub(crate) deferred_next: Vec<Message>,
     /// Notes left before the first of them was read.
     pub(crate) deferred_horizon: u64,
     /// How often this thread holds the door's lock, or a thread that holds it waits for this one.
@@ -227,6 +229,7 @@ impl Monitor {
             spawn,
             postponed: Postponed::default(),
             deferred: Vec::with_capacity(4 * BATCH),
+            deferred_next: Vec::with_capacity(4 * BATCH),
             deferred_horizon: 0,
             layout_holds: 0,
             moving: 0..0,
@@ -313,8 +316,9 @@ impl Monitor {
     fn hear_deferred(&mut self) {
         while !self.deferred.is_empty() {
             self.read_notes(self.deferred_horizon);
-            let deferred = std::mem::replace(&mut self.deferred, Vec::with_capacity(4 * BATCH));
-            self.hear(deferred.into_iter());
+            let mut deferred = std::mem::replace(&mut self.deferred, std::mem::take(&mut self.deferred_next));
+            self.hear(deferred.drain(..));
+            self.deferred_next = deferred;
         }
     }
 

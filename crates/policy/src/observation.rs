@@ -24,8 +24,8 @@ pub struct Observation {
     pub faults_per_s: f64,
     /// Of these, pages that had been evicted not long ago and were wanted back.
     pub refaults_per_s: f64,
-    /// The part of the time in which the space waited for memory, 0 to 1, as the kernel's pressure stall information
-    /// counts it (`some`, ten seconds).
+    /// The part of the time in which the threads of the space waited for memory that had been taken from them, 0 to 1: what the
+    /// service of refaults took. The kernel's pressure stall information does not count it (ADR 17).
     pub pressure: f64,
 }
 

@@ -20,8 +20,11 @@ const MARKS: [&str; 2] = ["CANNOT RUN", ": skipped: "];
 /// The test of core under loom, below `crates/core/tests`.
 const LOOM: &str = "page_life_loom";
 
-/// The crate whose integration tests are the real programs: they run by themselves, one at a time, at the end.
+/// The crate that runs the real programs: they run by themselves, one at a time, at the end. What it measures with is tested
+/// before.
 const PROGRAMS: &str = "memvisor-acceptance";
+
+const ALL_TESTS: &[&str] = &["--tests"];
 
 /// What is left out.
 #[derive(Default)]
@@ -75,14 +78,14 @@ fn unit_tests(cargo: &Cargo, pure: &[&str]) -> Vec<Command> {
     };
     let apart: Vec<&str> = pure.iter().copied().chain([PROGRAMS]).collect();
     let mut parts =
-        vec![(vec!["--release".to_owned(), "--workspace".to_owned()], packages("--exclude", &apart), "--tests")];
+        vec![(vec!["--release".to_owned(), "--workspace".to_owned()], packages("--exclude", &apart), ALL_TESTS)];
     if !pure.is_empty() {
-        parts.insert(0, (Vec::new(), packages("--package", pure), "--tests"));
+        parts.insert(0, (Vec::new(), packages("--package", pure), ALL_TESTS));
     }
-    parts.push((vec!["--release".to_owned()], packages("--package", &[PROGRAMS]), "--lib"));
+    parts.push((vec!["--release".to_owned()], packages("--package", &[PROGRAMS]), &["--lib", "--test", "outside"]));
     let commands = parts.into_iter().map(|(profile, packages, targets)| {
         let mut command = cargo.command(runner);
-        command.args(profile).args(packages).args(["--locked", targets]).args(shown);
+        command.args(profile).args(packages).arg("--locked").args(targets).args(shown);
         command
     });
     commands.collect()

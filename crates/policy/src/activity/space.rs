@@ -25,8 +25,8 @@ pub struct Demand {
     pub refaulted_pages: u64,
     /// Pages that are managed and not in their place.
     pub stored_pages: u64,
-    /// The part of the last period that its threads waited for memory: the service time of its faults in run time, or
-    /// `some` of the kernel's pressure stall information, whichever is greater. 0.0..=1.0.
+    /// The part of the last period that its threads waited for memory: the service time of its faults in run time.
+    /// 0.0..=1.0.
     pub stalled: f64,
 }
 
