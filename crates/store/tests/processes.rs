@@ -8,7 +8,7 @@ mod suite;
 
 use memvisor_core::{Page, PageCell, PageWord};
 use memvisor_proto::Header;
-use memvisor_proto::segment::SEGMENT_BYTES;
+use memvisor_proto::segment::{SEGMENT_BYTES, SEGMENT_PAGES};
 use memvisor_store::log::{LogParts, LogStore, LogWriter};
 use memvisor_store::ram::{RamParts, RamStore, SLAB_BYTES, Scratch};
 use memvisor_store::tiers::SinkPlan;
@@ -260,6 +260,27 @@ fn wait_for(space: &Space, child: &mut Child, worker: usize, more: u64) -> bool 
     true
 }
 
+/// The log as one finds it who has its file and nothing else.
+fn scan_as_a_stranger(store: &Tiers) {
+    let stranger = space(0, 0, LOG_META_BYTES);
+    stranger.header().log_pages().store((SEGMENTS * SEGMENT_PAGES) as u64, Ordering::Relaxed);
+    let path = format!("/proc/self/fd/{}", store.log.unwrap().fd());
+    let (fd, _) = file::open_direct(&std::ffi::CString::new(path).unwrap(), file::O_RDWR, 0).expect("the log's file");
+    let parts = LogParts { meta: stranger.log_meta, meta_bytes: LOG_META_BYTES };
+    let log = LogStore::attach(fd, stranger.map, parts, stranger.header()).expect("the log");
+    let report = log.rebuild_index().expect("a scan");
+    assert!(report.pages.len() > PAGES, "{} pages in {} segments", report.pages.len(), report.segments);
+    let mut out = [0; 4096];
+    for page in &report.pages {
+        log.load(page.slot, &mut out).unwrap_or_else(|error| panic!("{page:?}: {error}"));
+        assert!(
+            out == page_of(u64::from_le_bytes(out[..8].try_into().unwrap())),
+            "{page:?} is no page that was written"
+        );
+    }
+    assert_eq!(log.pages_used(), report.pages.len() as u64);
+}
+
 fn is_alive(pid: u32) -> bool {
     memvisor_sys::process::kill(pid, 0).is_ok()
 }
@@ -294,10 +315,13 @@ fn processes_that_are_killed_at_any_instruction_cost_no_page_of_others() {
         children[worker] = start(&space, &store, worker, seed + round);
     }
     for (worker, child) in children.iter_mut().enumerate() {
-        assert!(child.0.try_wait().unwrap().is_none(), "worker {worker} died by itself");
+        // Long enough that segments are filled and sealed, and so can be found by a scan.
+        let more = if worker == 0 { 2 } else { 3000 };
+        assert!(wait_for(&space, &mut child.0, worker, more), "worker {worker} died by itself");
         child.0.kill().unwrap();
         child.0.wait().unwrap();
     }
+    scan_as_a_stranger(&store);
     for word in all {
         // A worker that died while it loaded had its slot still.
         let word = PageCell(word);
