@@ -38,7 +38,9 @@ impl Monitor {
             Page::Resident(_) => self.refill_if_given(page, at),
             // Only this thread parks, loads and unparks; a load from the log wakes its threads when it ends.
             Page::Parking(_) | Page::Loading(_) | Page::Unparking(_) => {}
-            Page::Lost => self.poison(at),
+            Page::Lost => {
+                self.poison(at);
+            }
         }
     }
 
@@ -177,12 +179,16 @@ impl Monitor {
         }
     }
 
-    /// Every touch of the page is a SIGBUS from now on. Where the kernel cannot do that, the process ends.
-    fn poison(&mut self, at: usize) {
-        match self.uffd.poison(at, PAGE_BYTES) {
-            Ok(()) | Err((_, Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT)) => self.wake(at),
+    /// Every touch of the page is a SIGBUS from now on. Where the kernel cannot do that, the process ends. Gives `false` when it
+    /// could not be done yet, as memory is changing: who touches the page asks again.
+    pub(crate) fn poison(&mut self, at: usize) -> bool {
+        let is_done = match self.uffd.poison(at, PAGE_BYTES) {
+            Ok(()) | Err((_, Errno::EEXIST | Errno::ENOENT)) => true,
+            Err((_, Errno::EAGAIN)) => false,
             Err(_) => memvisor_sys::process::end_with_sigbus(),
-        }
+        };
+        self.wake(at);
+        is_done
     }
 
     fn unpark(&mut self, page: PageIndex, at: usize, cell: PageCell<'_>, frame: Frame) {
