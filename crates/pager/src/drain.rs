@@ -59,7 +59,14 @@ impl Monitor {
             .filter(|piece| piece.arming == Arming::Armed)
             .map(|piece| (piece.start, piece.end))
             .collect();
-        for (start, end) in armed {
+        if armed.iter().all(|&(start, end)| self.is_all_there(start, end)) {
+            self.unregister_all(&armed);
+        }
+        self.let_layout_go();
+    }
+
+    fn unregister_all(&mut self, armed: &[(usize, usize)]) {
+        for &(start, end) in armed {
             if self.uffd.unregister(start, end - start).is_err() {
                 // Part of it is no memory any more; the message that says so comes.
                 continue;
@@ -69,7 +76,31 @@ impl Monitor {
         }
         self.looking.forget_places();
         self.block.drained().store(u64::from(self.has_let_go()), Relaxed);
-        self.let_layout_go();
+    }
+
+    /// Whether the pages that are in their place by their words are there: in plain memory one that is not would read as zeros. Such
+    /// a page is lost from now on, or memory is changing; either way another walk comes first.
+    fn is_all_there(&mut self, start: usize, end: usize) -> bool {
+        let mut absent: Vec<(usize, usize)> = Vec::new();
+        let mut at = start;
+        let scanned = self.pagemap.present_runs(start, end, |from, to, _zero| {
+            absent.push((at, from));
+            at = to;
+        });
+        if scanned.is_err() {
+            return false;
+        }
+        absent.push((at, end));
+        let mut is_all_there = true;
+        for (from, to) in absent.into_iter().filter(|(from, to)| from < to) {
+            self.for_each_page(from, to, |monitor, page| {
+                let word = monitor.space.page(page).get();
+                if word.is_resident() && !word.may_be_missing() {
+                    is_all_there &= monitor.is_there(page, monitor.space.address(page));
+                }
+            });
+        }
+        is_all_there
     }
 
     fn has_let_go(&self) -> bool {
@@ -237,13 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_lost_is_an_error_and_not_zeros_when_memory_is_let_go() {
+    fn a_page_that_is_missing_in_its_place_or_lost_is_an_error_and_not_zeros_when_memory_is_let_go() {
         const UNTOUCHED: u32 = PAGES - 1;
         let resident = PageWord::new(Page::Resident(SlotRef::None), 0, 0);
         let given = resident.discard().and_then(|word| word.load_begin(1));
         let given = given.and_then(|word| word.load_done(1, SlotRef::None, 0, 0)).unwrap();
-        let cases =
-            [(PageWord::UNTOUCHED, Ok(0)), (given, Ok(0)), (PageWord::new(Page::Lost, 0, 0), Err(Errno::EFAULT))];
+        let cases = [
+            (PageWord::UNTOUCHED, Ok(0)),
+            (given, Ok(0)),
+            (resident, Err(Errno::EFAULT)),
+            (PageWord::new(Page::Lost, 0, 0), Err(Errno::EFAULT)),
+        ];
         for (word, found) in cases {
             let Some(mut managed) = Managed::armed() else { return };
             let page = managed.page(UNTOUCHED);

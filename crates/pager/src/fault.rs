@@ -267,12 +267,8 @@ impl Monitor {
     /// had given it away.
     fn refill_if_given(&mut self, page: PageIndex, at: usize) {
         if !self.space.page(page).get().may_be_missing() {
-            return match self.uffd.poison(at, PAGE_BYTES) {
-                Ok(()) => self.lose_missing(page, at),
-                Err((_, Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT)) => self.wake(at),
-                // Kernels that cannot poison do not say either whether the page is there.
-                Err(_) => self.lose_if_absent(page, at),
-            };
+            self.is_there(page, at);
+            return;
         }
         match self.put(at, self.zeros.as_ptr(), PAGE_BYTES) {
             Placed::Done => {
@@ -280,6 +276,21 @@ impl Monitor {
             }
             Placed::Occupied | Placed::Later | Placed::Gone => self.wake(at),
         }
+    }
+
+    /// Whether a page is there that the program did not give away, or there is no such place any more. One that is missing is lost
+    /// from now on. Also `false` while memory is changing.
+    pub(crate) fn is_there(&mut self, page: PageIndex, at: usize) -> bool {
+        match self.uffd.poison(at, PAGE_BYTES) {
+            Ok(()) => self.lose_missing(page, at),
+            Err((_, errno @ (Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT))) => {
+                self.wake(at);
+                return errno != Errno::EAGAIN;
+            }
+            // Kernels that cannot poison do not say either whether the page is there.
+            Err(_) => self.lose_if_absent(page, at),
+        }
+        false
     }
 
     /// Nothing is being moved while the layout is held, so a page that is absent then is missing.

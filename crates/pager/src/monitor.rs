@@ -99,7 +99,7 @@ pub struct Monitor {
     pub(crate) memory: Fd,
     pub(crate) dropper: Dropper,
     pub(crate) looking: Looking,
-    /// Of a drain.
+    /// How far a drain has come.
     pub(crate) drain: Walk,
     pub(crate) spawn: SpawnThread,
     /// Faults that wait for room.
