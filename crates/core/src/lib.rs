@@ -7,6 +7,7 @@
 pub mod blocking;
 pub mod budget;
 pub mod curve;
+pub mod drain;
 pub mod full;
 pub mod page;
 pub mod prefetch;

@@ -38,7 +38,9 @@ impl Monitor {
             Page::Resident(_) => self.refill_if_given(page, at),
             // Only this thread parks, loads and unparks; a load from the log wakes its threads when it ends.
             Page::Parking(_) | Page::Loading(_) | Page::Unparking(_) => {}
-            Page::Lost => self.poison(at),
+            Page::Lost => {
+                self.poison(at);
+            }
         }
     }
 
@@ -177,12 +179,16 @@ impl Monitor {
         }
     }
 
-    /// Every touch of the page is a SIGBUS from now on. Where the kernel cannot do that, the process ends.
-    fn poison(&mut self, at: usize) {
-        match self.uffd.poison(at, PAGE_BYTES) {
-            Ok(()) | Err((_, Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT)) => self.wake(at),
+    /// Every touch of the page is a SIGBUS from now on. Where the kernel cannot do that, the process ends. Gives `false` when it
+    /// could not be done yet, as memory is changing: who touches the page asks again.
+    pub(crate) fn poison(&mut self, at: usize) -> bool {
+        let is_done = match self.uffd.poison(at, PAGE_BYTES) {
+            Ok(()) | Err((_, Errno::EEXIST | Errno::ENOENT)) => true,
+            Err((_, Errno::EAGAIN)) => false,
             Err(_) => memvisor_sys::process::end_with_sigbus(),
-        }
+        };
+        self.wake(at);
+        is_done
     }
 
     fn unpark(&mut self, page: PageIndex, at: usize, cell: PageCell<'_>, frame: Frame) {
@@ -261,12 +267,8 @@ impl Monitor {
     /// had given it away.
     fn refill_if_given(&mut self, page: PageIndex, at: usize) {
         if !self.space.page(page).get().may_be_missing() {
-            return match self.uffd.poison(at, PAGE_BYTES) {
-                Ok(()) => self.lose_missing(page, at),
-                Err((_, Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT)) => self.wake(at),
-                // Kernels that cannot poison do not say either whether the page is there.
-                Err(_) => self.lose_if_absent(page, at),
-            };
+            self.is_there(page, at);
+            return;
         }
         match self.put(at, self.zeros.as_ptr(), PAGE_BYTES) {
             Placed::Done => {
@@ -274,6 +276,21 @@ impl Monitor {
             }
             Placed::Occupied | Placed::Later | Placed::Gone => self.wake(at),
         }
+    }
+
+    /// Whether a page is there that the program did not give away, or there is no such place any more. One that is missing is lost
+    /// from now on. Also `false` while memory is changing.
+    pub(crate) fn is_there(&mut self, page: PageIndex, at: usize) -> bool {
+        match self.uffd.poison(at, PAGE_BYTES) {
+            Ok(()) => self.lose_missing(page, at),
+            Err((_, errno @ (Errno::EEXIST | Errno::EAGAIN | Errno::ENOENT))) => {
+                self.wake(at);
+                return errno != Errno::EAGAIN;
+            }
+            // Kernels that cannot poison do not say either whether the page is there.
+            Err(_) => self.lose_if_absent(page, at),
+        }
+        false
     }
 
     /// Nothing is being moved while the layout is held, so a page that is absent then is missing.

@@ -98,15 +98,12 @@ struct Managed<'a, Resident> {
 
 impl<Resident> Managed<'_, Resident> {
     fn window_pages(&self) -> u64 {
-        (self.windows.len() * WINDOW_PAGES) as u64
+        self.windows.pages() as u64
     }
 
     fn page(&self, at: u64) -> Option<PageIndex> {
         match at.checked_sub(self.window_pages()) {
-            None => {
-                let window = self.windows.nth(at as usize / WINDOW_PAGES)?;
-                Some(PageIndex::new(window, at as usize % WINDOW_PAGES))
-            }
+            None => self.windows.nth_page(at as usize),
             Some(plain) => {
                 let probe = self.probes.get(plain as usize / RUN_PAGES % self.probes.len().max(1))?;
                 self.windows.peek(probe + plain as usize % RUN_PAGES * PAGE_BYTES)

@@ -8,7 +8,6 @@
 
 use crate::ahead::AHEAD_PAGES_MAX;
 use crate::door::Door;
-use crate::drain::Drain;
 use crate::drop::{Dropper, SpawnThread};
 use crate::follow::Follow;
 use crate::fork::Nascent;
@@ -22,6 +21,7 @@ use crate::staging::Staging;
 use crate::stores::Stores;
 use crate::watch::KeeperWatch;
 use crate::windows::WindowMap;
+use memvisor_core::drain::Walk;
 use memvisor_core::full::Refusals;
 use memvisor_core::prefetch::{Ahead, Streams};
 use memvisor_core::replace::{Replacement, S3Fifo};
@@ -99,7 +99,8 @@ pub struct Monitor {
     pub(crate) memory: Fd,
     pub(crate) dropper: Dropper,
     pub(crate) looking: Looking,
-    pub(crate) drain: Drain,
+    /// How far a drain has come.
+    pub(crate) drain: Walk,
     pub(crate) spawn: SpawnThread,
     /// Faults that wait for room.
     pub(crate) postponed: Postponed,
@@ -225,7 +226,7 @@ impl Monitor {
             memory,
             dropper: Dropper::default(),
             looking: Looking::new(clock::now_ns() ^ u64::from(memvisor_sys::process::getpid()) << 32),
-            drain: Drain::default(),
+            drain: Walk::default(),
             spawn,
             postponed: Postponed::default(),
             deferred: Vec::with_capacity(4 * BATCH),

@@ -1,6 +1,6 @@
 //! Which window of the space's table holds the words of an address.
 
-use memvisor_core::{PAGE_BYTES, PageIndex, WINDOW_BYTES};
+use memvisor_core::{PAGE_BYTES, PageIndex, WINDOW_BYTES, WINDOW_PAGES};
 
 /// The windows of one member, by address.
 #[derive(Default)]
@@ -35,14 +35,19 @@ impl WindowMap {
         }
     }
 
-    /// How many windows there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The number of the window at `at` in the order of addresses.
     pub fn nth(&self, at: usize) -> Option<u32> {
         self.entries.get(at).map(|entry| entry.1)
+    }
+
+    /// How many pages lie in windows.
+    pub fn pages(&self) -> usize {
+        self.entries.len() * WINDOW_PAGES
+    }
+
+    /// The page at `at` in the order of addresses.
+    pub fn nth_page(&self, at: usize) -> Option<PageIndex> {
+        self.nth(at / WINDOW_PAGES).map(|window| PageIndex::new(window, at % WINDOW_PAGES))
     }
 
     /// The windows, as (address, number).
