@@ -25,8 +25,7 @@ fn the_program() {
 fn paged(name: &str) -> (Host, Program) {
     let host = Host::start(name, "512MiB", "");
     let mut program = host.run("paged", &["--limit", "48MiB"]);
-    program.does(&format!("hold {HELD_MIB}"));
-    program.does(&format!("child hold {HELD_MIB}"));
+    program.both_do(&format!("hold {HELD_MIB}"));
     is_paged(&host);
     (host, program)
 }
@@ -38,6 +37,11 @@ fn is_paged(host: &Host) {
         let space = host.space("paged");
         space.drain == DrainState::No && space.charged_bytes <= LIMIT && space.tiers.stored_bytes > HELD_MIB * MIB
     });
+}
+
+#[track_caller]
+fn has_let_go(host: &Host) {
+    until("it has let go", || host.space("paged").drain == DrainState::Drained);
 }
 
 #[track_caller]
@@ -53,8 +57,7 @@ fn a_drain_is_called_off_by_a_command_and_the_space_is_paged_as_before() {
         return;
     }
     let (host, mut program) = paged("drain-cancel");
-    program.does("child busy");
-    program.does("busy");
+    program.both_do("busy");
     drain(&host, "--no-wait");
     drain(&host, "--cancel");
     is_paged(&host);
@@ -62,7 +65,7 @@ fn a_drain_is_called_off_by_a_command_and_the_space_is_paged_as_before() {
     program.does("child look");
     // So it is when it has let go.
     drain(&host, "--no-wait");
-    until("it has let go", || host.space("paged").drain == DrainState::Drained);
+    has_let_go(&host);
     drain(&host, "--cancel");
     is_paged(&host);
     program.does("child look");
@@ -80,13 +83,12 @@ fn a_drain_that_is_called_off_and_asked_for_again_at_any_instant_loses_nothing()
         return;
     }
     let (host, mut program) = paged("drain-turns");
-    program.does("child busy");
-    program.does("busy");
+    program.both_do("busy");
     let words = program.header();
     let header = words.header();
     // What is charged when all is back, about.
     header.drain().store(1, Relaxed);
-    until("it has let go", || host.space("paged").drain == DrainState::Drained);
+    has_let_go(&host);
     let all_pages = header.charged_pages().load(Relaxed);
     header.drain().store(0, Relaxed);
     is_paged(&host);
@@ -100,7 +102,7 @@ fn a_drain_that_is_called_off_and_asked_for_again_at_any_instant_loses_nothing()
     for turn in 0..TURNS {
         header.drain().store(1, Relaxed);
         if turn % 30 == 29 {
-            until("it has let go", || host.space("paged").drain == DrainState::Drained);
+            has_let_go(&host);
         }
         if turn % 2 == 0 {
             nap(below(15));
@@ -117,10 +119,9 @@ fn a_drain_that_is_called_off_and_asked_for_again_at_any_instant_loses_nothing()
         }
     }
     is_paged(&host);
-    program.does("child look");
-    program.does("look");
+    program.both_do("look");
     header.drain().store(1, Relaxed);
-    until("it has let go", || host.space("paged").drain == DrainState::Drained);
+    has_let_go(&host);
     program.does("child look");
     program.ends_right();
 }

@@ -26,8 +26,7 @@ fn blocked(name: &str) -> (Host, Program) {
     program.does(&format!("hold {HELD_MIB}"));
     until("it holds that", || host.space("greedy").charged_bytes > HELD_MIB * MIB);
     // The one gives, and the other waits for it.
-    program.does("child busy");
-    program.does("busy");
+    program.both_do("busy");
     host.reload("1GiB", LOW);
     until("it is blocked", || host.space("greedy").action == wire::Action::Block);
     (host, program)
@@ -60,10 +59,8 @@ fn in_state_low_who_is_above_its_target_waits_until_it_is_below_it() {
     println!("{} faults waited {} ms", waited.blocked_faults, waited.blocked_ns / 1_000_000);
     assert!(waited.blocked_ns > 0);
     // The state is low still, and within its target it runs.
-    program.does("idle");
-    program.does("child idle");
-    program.does("child look");
-    program.does("look");
+    program.both_do("idle");
+    program.both_do("look");
     host.reload("1GiB", "");
     until("nobody is blocked any more", || header.blocked_until_ns().load(Ordering::Relaxed) == 0);
     program.ends_right();
@@ -80,10 +77,8 @@ fn a_node_that_is_killed_while_a_space_is_blocked_stops_nobody() {
     let header = words.header();
     let until_ns = header.blocked_until_ns().load(Ordering::Relaxed);
     assert_ne!(until_ns, 0, "it was blocked");
-    program.does("idle");
-    program.does("child idle");
-    program.does("child look");
-    program.does("look");
+    program.both_do("idle");
+    program.both_do("look");
     // What the node asked for is over, as nobody asks again: also who is above its target for good waits no more for its sake.
     until("the time that was asked for is over", || memvisor_sys::clock::now_ns() > until_ns);
     let waited = || header.blocked_faults().load(Ordering::Relaxed);

@@ -168,6 +168,13 @@ impl Program {
         self.is_done(order);
     }
 
+    /// Tells its child and then it the same.
+    #[track_caller]
+    pub fn both_do(&mut self, order: &str) {
+        self.does(&format!("child {order}"));
+        self.does(order);
+    }
+
     /// Has every page looked at, and ends it.
     #[track_caller]
     pub fn ends_right(mut self) {
