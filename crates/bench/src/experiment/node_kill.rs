@@ -4,7 +4,6 @@ mod delay;
 
 use super::host::{Host, Settings};
 use super::tenant::{Tenant, Terms};
-use super::watch::Watch;
 use super::words::{Faults, Words};
 use super::{Finding, Lab, mib};
 use crate::plot::lines::Panel;
@@ -54,11 +53,8 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
         tenant.tell(LOAD)?;
         tenants.push(tenant);
     }
-    let words = || tenants.iter().map(Tenant::words).collect::<Result<Vec<_>, _>>();
-    let names = tenants.iter().map(|tenant| tenant.name.clone());
-    let began = Instant::now();
-    let watch = Watch::start(host.dram_bytes(), names.zip(words()?).collect());
-    let mut load = Load { host, words: words()?, tenants, marks: Vec::new() };
+    let words = tenants.iter().map(Tenant::words).collect::<Result<Vec<_>, _>>()?;
+    let mut load = Load { host, words, tenants, marks: Vec::new() };
     std::thread::sleep(lab.seconds(20, 10));
     let calm = lab.seconds(20, 8);
     load.mark("before")?;
@@ -83,15 +79,15 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     std::thread::sleep(calm);
     load.mark("end")?;
 
-    let watched = watch.finish()?;
     let mut panel = Panel::new("touches each second");
     for tenant in load.tenants.iter().take(4) {
-        panel = panel.with(&tenant.name, tenant.ops_line(began));
+        panel = panel.with(&tenant.name, tenant.ops_line(load.host.watch().began()));
     }
     let mut verified = 0;
     for tenant in std::mem::take(&mut load.tenants) {
         verified += tenant.verify(&load.host)?;
     }
+    let watched = load.host.watched()?;
     let mut finding = judge(&delay::spans(&load.marks), &[killed, exchanged], verified);
     finding.panels.push(panel);
     Ok(finding.watched(&watched))

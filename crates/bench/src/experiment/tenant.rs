@@ -93,6 +93,7 @@ impl Tenant {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let (run, pipes) = Kin::spawn(&mut command).map_err(|error| wrong("cannot start memvisor", error))?;
+        host.watch().add(name, run.id());
         let said = Arc::new(Mutex::new(Said::default()));
         std::thread::spawn({
             let said = Arc::clone(&said);
