@@ -82,7 +82,9 @@ impl Outside {
 /// What the space that process `keeper` keeps takes of DRAM; the keeper's own is not charged.
 fn taken(everyone: &[proc::Kin], keeper: i32) -> u64 {
     let members = proc::tree(everyone, keeper).into_iter().skip(1).filter(|kin| !kin.zombie);
-    let managed: u64 = members.filter_map(|kin| proc::anonymous(kin.process.pid)).map(|found| found.managed()).sum();
+    // What is marked is the set of `workingset`, which wants no huge pages, and some tens of KiB of stacks.
+    let had = |found: proc::Anonymous| found.managed() + found.marked;
+    let managed: u64 = members.filter_map(|kin| proc::anonymous(kin.process.pid)).map(had).sum();
     managed + proc::space_file(keeper).map_or(0, |file| file.bytes)
 }
 
