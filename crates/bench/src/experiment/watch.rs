@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 const PERIOD: Duration = Duration::from_millis(50);
 /// A sample is late so long after the one before: five periods, in which a space can be told less and back again.
 const LATE: Duration = Duration::from_millis(250);
+/// Samples above the host that are written down, each with what every space had: enough to see what happened.
+const OVER_MAX: usize = 50;
 /// Points of a line in a picture: more than it has dots across would not be seen.
 const POINTS_MAX: usize = 600;
 /// Spaces that are drawn: with more lines than there are colours they could not be told apart.
@@ -197,13 +199,38 @@ impl Watched {
     pub(super) fn sentence(&self) -> String {
         let gaps = Gaps::of(self.samples.iter().map(|sample| sample.at));
         format!(
-            "all spaces together were charged for at most {} of {} in {} samples from the first to the end of the last ({}); {}",
+            "all spaces together were charged for at most {} of {} in {} samples from the first to the end of the last{} ({}); {}",
             mib(self.charged_max()),
             mib(self.host_bytes),
             self.samples.len(),
+            self.over_sentence(),
             gaps.sentence(),
             self.unlike.sentence(),
         )
+    }
+
+    /// Samples in which more was charged than there is.
+    fn over(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(|sample| sample.charged() > self.host_bytes)
+    }
+
+    fn figure(&self, sample: &Sample) -> Value {
+        let of = |(name, at): (&String, usize)| {
+            sample.of(at).map(|seen| json!({"space": name, "charged_bytes": seen.charged, "told_bytes": seen.told}))
+        };
+        let spaces: Vec<Value> = self.names.iter().zip(0..).filter_map(of).collect();
+        json!({"at_s": self.seconds(sample.at), "charged_bytes": sample.charged(), "spaces": spaces})
+    }
+
+    /// How many samples were above the host, if any, and when.
+    fn over_sentence(&self) -> String {
+        let at: Vec<f64> = self.over().map(|sample| self.seconds(sample.at)).collect();
+        match (at.first(), at.last()) {
+            (Some(first), Some(last)) => {
+                format!(", ABOVE IT IN {} ({first:.1} to {last:.1} s after the start)", at.len())
+            }
+            _ => String::new(),
+        }
     }
 
     /// Seconds from the start of the watch to `at`.
@@ -226,7 +253,7 @@ impl Watched {
         let gaps = Gaps::of(self.samples.iter().map(|sample| sample.at));
         json!({
             "samples": self.samples.len(), "host_bytes": self.host_bytes, "charged_bytes_max": self.charged_max(),
-            "samples_over": self.samples.iter().filter(|sample| sample.charged() > self.host_bytes).count(),
+            "samples_over": self.over().count(), "over": self.over().take(OVER_MAX).map(|over| self.figure(over)).collect::<Vec<_>>(),
             "gap_ms_max": gaps.max.as_millis() as u64, "gap_ms_p99": gaps.p99.as_millis() as u64,
             "samples_late": gaps.late, "late_after_ms": LATE.as_millis() as u64, "kernel": self.unlike.figures(),
         })
