@@ -138,6 +138,9 @@ pub struct Anonymous {
     pub plain: u64,
     /// In the pager's own mappings, by their flags.
     pub own: u64,
+    /// In mappings that would be plain but for their mark `nh`: stacks of threads, and what a program wants no huge pages in.
+    /// What such a program has counts as managed only when it is armed; who knows that it is no stack may add it.
+    pub marked: u64,
 }
 
 impl Anonymous {
@@ -168,7 +171,9 @@ fn sum_mappings(smaps: &str, program: &str) -> Anonymous {
                 sum.armed += pss;
             } else if OWN_FLAGS.iter().all(|flag| has(flag)) {
                 sum.own += pss;
-            } else if large && !has("nh") {
+            } else if large && has("nh") {
+                sum.marked += pss;
+            } else if large {
                 sum.plain += pss;
             }
         } else if !line.as_bytes().first().is_some_and(u8::is_ascii_uppercase) {
@@ -217,7 +222,7 @@ mod tests {
             [mapping(1, "rr nr nh"), mapping(2, "um rr nr nh"), mapping(4, "nr"), mapping(8, "ac"), mapping(16, "nh")];
         assert_eq!(
             sum_mappings(&smaps.concat(), "/bin/x"),
-            Anonymous { armed: 2 << 10, plain: 12 << 10, own: 1 << 10 }
+            Anonymous { armed: 2 << 10, plain: 12 << 10, own: 1 << 10, marked: 16 << 10 }
         );
     }
 

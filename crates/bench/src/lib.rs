@@ -16,7 +16,7 @@
 //! [`experiment`] makes the experiments of ESX with a node.
 //!
 //! Absent on purpose: any dependency on the product's crates but on the names of its shared words (ADR 10). Only the outside
-//! of `memvisor` is used here.
+//! of `memvisor` is used here. What spaces take by the kernel's account is counted by `memvisor-acceptance`, another stranger to it.
 #![forbid(unsafe_code)]
 
 pub mod cleanup;

@@ -1,5 +1,9 @@
-//! A bitmap that can draw text without any font of the machine: the font comes with a crate.
+//! Pictures on any machine: a bitmap that can draw text without any font of the machine (the font comes with a crate), and lines
+//! drawn with the letters of a terminal ([`terminal`], a feature).
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "terminal")]
+pub mod terminal;
 
 use font8x8::UnicodeFonts;
 use plotters::backend::BitMapBackend;

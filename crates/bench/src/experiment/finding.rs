@@ -2,6 +2,7 @@
 
 use super::watch::Watched;
 use crate::plot::lines::{self, Panel};
+use memvisor_picture::terminal;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -31,13 +32,18 @@ impl Finding {
         self
     }
 
-    /// Prints the table, writes `NAME.png` and `NAME.json`, prints the sentence last.
+    /// Prints the table and the first plot, writes all of them into `NAME.png` and the figures into `NAME.json`, says where these
+    /// are, and prints the sentence last.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub fn publish(&self, name: &str, out: &Path) -> Result<(), String> {
         print!("{}", self.table());
-        lines::draw(&self.panels, &out.join(format!("{name}.png")))?;
+        if let Some(panel) = self.panels.first() {
+            print!("\n{}", panel.text(terminal::columns()));
+        }
+        let picture = out.join(format!("{name}.png"));
+        lines::draw(&self.panels, &picture)?;
         let json = json!({
             "experiment": name, "holds": self.holds, "sentence": self.sentence, "facts": crate::machine::facts(&[]),
             "figures": self.figures, "columns": self.columns, "rows": self.rows,
@@ -45,6 +51,7 @@ impl Finding {
         let path = out.join(format!("{name}.json"));
         std::fs::write(&path, format!("{json:#}\n"))
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        println!("\nplots in {}, figures in {}", picture.display(), path.display());
         println!("{name}: {}: {}", if self.holds { "holds" } else { "DOES NOT HOLD" }, self.sentence);
         Ok(())
     }

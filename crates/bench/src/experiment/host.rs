@@ -1,6 +1,7 @@
 //! A host of its own: a node with little DRAM, and its directory.
 
 use super::kin::Kin;
+use super::watch::{Watch, Watched};
 use super::{Lab, MIB};
 use crate::cleanup::Undo;
 use rustix::process::Signal;
@@ -38,11 +39,12 @@ impl Settings {
     }
 }
 
-/// A node that runs.
+/// A node that runs, and the watch over its spaces.
 pub(super) struct Host {
     settings: Settings,
     directory: PathBuf,
     node: Kin,
+    watch: Watch,
     _undo: Undo,
 }
 
@@ -63,7 +65,8 @@ impl Host {
                 let _ = std::fs::remove_dir_all(directory);
             }
         });
-        let host = Self { settings, directory, node, _undo: undo };
+        let watch = Watch::start(settings.dram_mib * MIB);
+        let host = Self { settings, directory, node, watch, _undo: undo };
         host.wait_until_ready()?;
         Ok(host)
     }
@@ -75,6 +78,19 @@ impl Host {
 
     pub(super) fn dram_bytes(&self) -> u64 {
         self.settings.dram_mib * MIB
+    }
+
+    /// Watches over its spaces, to which each tenant is added when it starts.
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// What was seen of all spaces from the first to now: called when the last has been verified.
+    ///
+    /// # Errors
+    /// As [`Watch::finish`].
+    pub(super) fn watched(&mut self) -> Result<Watched, String> {
+        self.watch.finish()
     }
 
     /// Another tax from now on.

@@ -2,7 +2,7 @@
 
 use super::host::{Host, Settings};
 use super::tenant::{Tenant, Terms};
-use super::watch::{Watch, Watched};
+use super::watch::Watched;
 use super::{Finding, Lab, MIB, median, mib};
 use crate::plot::lines::Panel;
 use serde_json::json;
@@ -32,7 +32,6 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     let idle = Tenant::start(lab, &host, "idle", &Terms::set(SET_MIB))?;
     let mut busy = Tenant::start(lab, &host, "busy", &Terms::set(SET_MIB))?;
     busy.tell("busy 1000")?;
-    let watch = Watch::start(host.dram_bytes(), vec![("busy".into(), busy.words()?), ("idle".into(), idle.words()?)]);
     let mut spans = Vec::new();
     // Memory that is idle is believed to be so after some periods of four seconds each.
     for (tax, settle) in [(0.0, lab.seconds(40, 20)), (0.75, lab.seconds(120, 60))] {
@@ -42,23 +41,27 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
         std::thread::sleep(lab.seconds(30, 10));
         spans.push((tax, from, Instant::now()));
     }
-    let watched = watch.finish()?;
-    let phases: Vec<Phase> = spans.iter().map(|&(tax, from, to)| phase(tax, from, to, &busy, &watched)).collect();
-    let began =
-        Instant::now().checked_sub(Duration::from_secs_f64(watched.seconds(Instant::now()))).unwrap_or(spans[0].1);
-    let line = busy.ops_line(began);
+    let line = busy.ops_line(host.watch().began());
+    let rates: Vec<f64> = spans.iter().map(|&(_, from, to)| touches_per_s(&busy, from, to)).collect();
     for tenant in [busy, idle] {
         tenant.verify(&host)?;
     }
+    let watched = host.watched()?;
+    let phases: Vec<Phase> =
+        spans.iter().zip(rates).map(|(&(tax, from, to), rate)| phase(tax, from, to, rate, &watched)).collect();
     Ok(judge(&phases, line).watched(&watched))
 }
 
-fn phase(tax: f64, from: Instant, to: Instant, busy: &Tenant, watched: &Watched) -> Phase {
-    let told = |at| median(watched.between(at, from, to).map(|amounts| amounts.told as f64));
+fn touches_per_s(busy: &Tenant, from: Instant, to: Instant) -> f64 {
     let second = Duration::from_secs(1);
     let seconds = (to - from).as_secs() as u32;
-    let ops_per_s = median((0..seconds).map(|at| busy.ops_per_s(from + second * at, from + second * (at + 1))));
-    Phase { tax, busy_bytes: told(0), idle_bytes: told(1), ops_per_s }
+    median((0..seconds).map(|at| busy.ops_per_s(from + second * at, from + second * (at + 1))))
+}
+
+fn phase(tax: f64, from: Instant, to: Instant, ops_per_s: f64, watched: &Watched) -> Phase {
+    let told = |at| median(watched.between(at, from, to).map(|amounts| amounts.told as f64));
+    // In the order in which they started.
+    Phase { tax, busy_bytes: told(1), idle_bytes: told(0), ops_per_s }
 }
 
 fn judge(phases: &[Phase], line: Vec<(f64, f64)>) -> Finding {

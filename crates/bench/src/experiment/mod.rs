@@ -5,6 +5,7 @@
 //!   Host: a node with little DRAM ──┬── Tenant: memvisor run ── workingset     whose use of memory is known
 //!                                   └── Tenant …
 //!   Watch: the words of all spaces, every 50 ms: is the sum of what they are charged for within the DRAM?
+//!   Outside: what the kernel says of it, once a second
 //! ```
 //! Each experiment is a claim; its [`Finding`] says whether it holds, with the figures.
 //!
@@ -17,6 +18,7 @@ mod idle_tax;
 mod kin;
 mod node_kill;
 mod noisy_neighbour;
+mod outside;
 mod sampling;
 mod shares;
 mod tenant;

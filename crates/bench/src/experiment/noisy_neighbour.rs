@@ -5,7 +5,6 @@
 
 use super::host::{Host, Settings};
 use super::tenant::{Tenant, Terms};
-use super::watch::Watch;
 use super::{Finding, Lab, median, mib};
 use crate::plot::lines::Panel;
 use serde_json::json;
@@ -29,15 +28,13 @@ const RUN_IN: Duration = Duration::from_secs(1);
 /// # Errors
 /// When it cannot be made.
 pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
-    let host = Host::start(lab, "noisy", Settings::new(HOST_MIB))?;
+    let mut host = Host::start(lab, "noisy", Settings::new(HOST_MIB))?;
     let terms = Terms { exactly_mib: Some(RESERVED_MIB), cpu: Some(0), ..Terms::set(NEIGHBOUR_MIB) };
     let mut neighbour = Tenant::start(lab, &host, "neighbour", &terms)?;
     let mut scanner = Tenant::start(lab, &host, "scanner", &Terms { cpu: Some(1), ..Terms::set(SCANNER_MIB) })?;
     neighbour.tell(NEIGHBOUR)?;
     scanner.tell("scan")?;
-    let words = vec![("neighbour".into(), neighbour.words()?), ("scanner".into(), scanner.words()?)];
     let began = Instant::now();
-    let watch = Watch::start(host.dram_bytes(), words);
     std::thread::sleep(lab.seconds(20, 8));
     let turns = if lab.quick { 5 } else { 12 };
     let mut pairs = Vec::new();
@@ -59,11 +56,12 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
         pairs.push(seen);
     }
     let ended = Instant::now();
-    let watched = watch.finish()?;
-    let panel = Panel::new("touches each second, thousands").with("neighbour", thousands(neighbour.ops_line(began)));
+    let line = neighbour.ops_line(host.watch().began());
+    let panel = Panel::new("touches each second, thousands").with("neighbour", thousands(line));
     for tenant in [neighbour, scanner] {
         tenant.verify(&host)?;
     }
+    let watched = host.watched()?;
 
     let ratio = median(pairs.iter().map(|[alone, beside]| beside.0 / alone.0.max(1.0)));
     let over = watched.between(1, began, ended).map(|amounts| amounts.charged as f64 / amounts.told.max(1) as f64);

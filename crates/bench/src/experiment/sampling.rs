@@ -2,7 +2,6 @@
 
 use super::host::{Host, Settings};
 use super::tenant::{Tenant, Terms};
-use super::watch::Watch;
 use super::{Finding, Lab, MIB, median};
 use crate::plot::lines::Panel;
 use serde_json::json;
@@ -36,10 +35,9 @@ struct Phase {
 /// # Errors
 /// When it cannot be made.
 pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
-    let host = Host::start(lab, "sampling", Settings::new(HOST_MIB))?;
+    let mut host = Host::start(lab, "sampling", Settings::new(HOST_MIB))?;
     let mut tenant = Tenant::start(lab, &host, "toggling", &Terms::set(SET_MIB))?;
-    let began = Instant::now();
-    let watch = Watch::start(host.dram_bytes(), vec![("toggling".into(), tenant.words()?)]);
+    let began = host.watch().began();
     let (mut truth, mut believed, mut phases) = (Vec::new(), Vec::new(), Vec::new());
     for permille in PARTS {
         tenant.tell(&format!("busy {permille}"))?;
@@ -56,8 +54,8 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
         }
         phases.push(phase(part, (from - began).as_secs_f64(), &believed[first..]));
     }
-    let watched = watch.finish()?;
     tenant.verify(&host)?;
+    let watched = host.watched()?;
     Ok(judge(&phases, truth, believed).watched(&watched))
 }
 

@@ -2,7 +2,6 @@
 
 use super::host::{Host, Settings};
 use super::tenant::{Tenant, Terms};
-use super::watch::Watch;
 use super::{Finding, Lab, median, mib};
 use crate::plot::lines::Panel;
 use serde_json::json;
@@ -18,7 +17,7 @@ const OFF: f64 = 0.10;
 /// # Errors
 /// When it cannot be made.
 pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
-    let host = Host::start(lab, "shares", Settings::new(HOST_MIB))?;
+    let mut host = Host::start(lab, "shares", Settings::new(HOST_MIB))?;
     let shares = [("two", 2000), ("one", 1000)];
     let mut tenants = Vec::new();
     for (name, shares) in shares {
@@ -26,39 +25,35 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
         tenant.tell("busy 1000")?;
         tenants.push(tenant);
     }
-    let words =
-        tenants.iter().map(|tenant| Ok((tenant.name.clone(), tenant.words()?))).collect::<Result<_, String>>()?;
-    let began = Instant::now();
-    let watch = Watch::start(host.dram_bytes(), words);
     std::thread::sleep(lab.seconds(40, 20));
     let from = Instant::now();
     std::thread::sleep(lab.seconds(30, 10));
     let to = Instant::now();
-    let watched = watch.finish()?;
+    let rates: Vec<f64> = tenants.iter().map(|tenant| tenant.ops_per_s(from, to)).collect();
+    let mut panel = Panel::new("touches each second");
+    for tenant in &tenants {
+        panel = panel.with(&tenant.name, tenant.ops_line(host.watch().began()));
+    }
+    for tenant in tenants {
+        tenant.verify(&host)?;
+    }
+    let watched = host.watched()?;
     let charged = |at| median(watched.between(at, from, to).map(|amounts| amounts.charged as f64));
     let told = |at| median(watched.between(at, from, to).map(|amounts| amounts.told as f64));
     let (two, one) = (charged(0), charged(1));
     let ratio = two / one.max(1.0);
     let row = |at: usize| {
         vec![
-            tenants[at].name.clone(),
+            shares[at].0.to_owned(),
             shares[at].1.to_string(),
             mib(told(at) as u64),
             mib(charged(at) as u64),
-            format!("{:.0}", tenants[at].ops_per_s(from, to)),
+            format!("{:.0}", rates[at]),
         ]
     };
-    let rows: Vec<_> = (0..2).map(row).collect();
-    let mut panel = Panel::new("touches each second");
-    for tenant in &tenants {
-        panel = panel.with(&tenant.name, tenant.ops_line(began));
-    }
-    for tenant in tenants {
-        tenant.verify(&host)?;
-    }
     let finding = Finding {
         columns: ["space", "shares", "told", "charged", "touches/s"].map(String::from).to_vec(),
-        rows,
+        rows: (0..2).map(row).collect(),
         panels: vec![panel],
         figures: json!({"ratio": ratio, "charged_bytes": [two, one]}),
         sentence: format!(

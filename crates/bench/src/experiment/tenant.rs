@@ -93,6 +93,7 @@ impl Tenant {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let (run, pipes) = Kin::spawn(&mut command).map_err(|error| wrong("cannot start memvisor", error))?;
+        host.watch().add(name, run.id());
         let said = Arc::new(Mutex::new(Said::default()));
         std::thread::spawn({
             let said = Arc::clone(&said);
@@ -141,6 +142,11 @@ impl Tenant {
     /// When there are none.
     pub(super) fn words(&self) -> Result<Words, String> {
         Words::of(self.run.id())
+    }
+
+    /// Touches that it has told of until now: a fifth of a second ago at most, if it gets on.
+    pub(super) fn touches(&self) -> u64 {
+        lock(&self.said).ops.last().map_or(0, |(_, total)| *total)
     }
 
     /// Touches each second between two instants.

@@ -22,7 +22,7 @@ pub(super) struct Amounts {
 }
 
 /// Service times of faults: so many in each bucket.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Faults([u64; HISTOGRAM_WORDS]);
 
 impl Words {
@@ -80,6 +80,17 @@ impl Words {
 impl Faults {
     /// None.
     pub(super) const NONE: Self = Self([0; HISTOGRAM_WORDS]);
+
+    /// So many, each of which took so long.
+    #[cfg(test)]
+    pub(super) fn of(count: u64, ns: u64) -> Self {
+        let words: Vec<AtomicU64> = (0..HISTOGRAM_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let histogram = memvisor_proto::histogram::Histogram(&words);
+        (0..count).for_each(|_| histogram.count(ns));
+        let mut counts = Self::NONE;
+        histogram.add_to(&mut counts.0);
+        counts
+    }
 
     pub(super) fn plus(mut self, other: &Self) -> Self {
         self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);

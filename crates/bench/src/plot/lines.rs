@@ -2,11 +2,17 @@
 
 use super::COLOURS;
 use memvisor_picture::Lettered;
+use memvisor_picture::terminal::{self, Axis, Line, Stroke};
 use plotters::prelude::*;
 use std::path::Path;
 
 const WIDTH: u32 = 1200;
 const PANEL_HEIGHT: u32 = 320;
+/// Lines of a panel on a terminal: what stands above it stays in sight.
+const TEXT_LINES: u16 = 14;
+/// How lines of a panel are told apart without colours.
+const STROKES: [Stroke; 5] =
+    [Stroke::Braille, Stroke::Letter('•'), Stroke::Letter('+'), Stroke::Letter('x'), Stroke::Letter('o')];
 
 /// Lines that share an axis.
 #[derive(Clone, Debug, Default)]
@@ -45,10 +51,36 @@ impl Panel {
         self
     }
 
+    /// The panel as letters in so many columns, with a legend.
+    pub fn text(&self, columns: u16) -> String {
+        let (end, top) = (self.end(), self.top());
+        let strokes = STROKES.into_iter().cycle();
+        let lines: Vec<Line<'_>> =
+            self.lines.iter().zip(strokes.clone()).map(|((_, points), stroke)| Line { stroke, points }).collect();
+        let labels = |labels: [f64; 3], unit: &str| labels.map(|value| format!("{value:.0}{unit}")).to_vec();
+        let x = Axis { most: end, labels: labels([0.0, end / 2.0, end], " s") };
+        let y = Axis { most: top, labels: labels([0.0, top / 2.0, top], "") };
+        let names = self.lines.iter().zip(strokes).map(|((name, _), stroke)| format!("{} {name}", stroke.letter()));
+        let legend = names.collect::<Vec<_>>().join("   ");
+        format!("{}: {legend}\n{}", self.title, terminal::chart(&lines, x, y, (columns, TEXT_LINES)))
+    }
+
+    /// Where its lines end.
+    fn end(&self) -> f64 {
+        self.points().map(|point| point.0).fold(1.0, f64::max)
+    }
+
+    /// The most of its values: never nothing.
+    fn top(&self) -> f64 {
+        self.points().map(|point| point.1).fold(0.0, f64::max).max(1e-9)
+    }
+
+    fn points(&self) -> impl Iterator<Item = &(f64, f64)> {
+        self.lines.iter().flat_map(|(_, points)| points)
+    }
+
     fn draw(&self, area: &super::Area<'_>) -> Result<(), String> {
-        let points = || self.lines.iter().flat_map(|(_, points)| points);
-        let end = points().map(|point| point.0).fold(1.0, f64::max);
-        let top = points().map(|point| point.1).fold(0.0, f64::max).max(1e-9) * 1.15;
+        let (end, top) = (self.end(), self.top() * 1.15);
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", 8))
             .margin(10)
@@ -78,5 +110,25 @@ impl Panel {
         let legend = &mut chart.configure_series_labels();
         legend.position(SeriesLabelPosition::UpperLeft);
         legend.label_font(("sans-serif", 8)).draw().map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_as_text_has_each_line_by_its_own_letters_and_says_which_is_which() {
+        let panel =
+            Panel::new("told, MiB").with("busy", [(0.0, 0.0), (60.0, 100.0)]).with("idle", [(0.0, 50.0), (60.0, 50.0)]);
+        let text = panel.text(60);
+        assert!(text.starts_with("told, MiB: ⠒ busy   • idle\n"), "{text}");
+        assert_eq!(text.lines().count(), 1 + usize::from(TEXT_LINES));
+        let dots = text.lines().skip(1).flat_map(str::chars);
+        assert!(dots.clone().any(|letter| ('\u{2801}'..='\u{28ff}').contains(&letter)), "{text}");
+        assert!(dots.filter(|letter| *letter == '•').count() > 20, "{text}");
+        assert!(text.contains("60 s") && text.contains("100"), "{text}");
+        // A panel without points has a picture all the same.
+        assert_eq!(Panel::new("none").text(60).lines().count(), 1 + usize::from(TEXT_LINES));
     }
 }

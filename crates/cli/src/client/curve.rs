@@ -6,6 +6,7 @@ use super::text::{print, print_json};
 use crate::curve::{Picture, file, terminal};
 use crate::exit::{Failure, Outcome};
 use memvisor_node::wire;
+use memvisor_picture::terminal::columns;
 use serde_json::Value;
 use std::error::Error;
 use std::fmt;
@@ -50,5 +51,5 @@ pub fn curve(args: &CurveArgs) -> Outcome {
     if let Some(path) = &args.svg {
         file::svg(&picture, path).map_err(|error| DrawError(path.clone(), error))?;
     }
-    print(&terminal::text(&picture, terminal::columns()))
+    print(&terminal::text(&picture, columns()))
 }

@@ -2,46 +2,29 @@
 
 use super::Picture;
 use crate::client::text::rate;
+use memvisor_picture::terminal::{Axis, Line, Stroke, chart};
 use memvisor_proto::size::Size;
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
-use ratatui::symbols::Marker;
-use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
-use rustix::termios;
-use std::io::stdout;
 
 /// Lines of a picture: half of what a common terminal has.
 const LINES: u16 = 18;
-/// Columns when nothing says how many there are.
-const COLUMNS_DEFAULT: u16 = 80;
-/// Columns between which a picture can be read.
-const COLUMNS_MIN: u16 = 40;
-const COLUMNS_MAX: u16 = 120;
-
-/// Columns to draw in: those of the terminal, within reason.
-pub fn columns() -> u16 {
-    let columns = termios::tcgetwinsize(stdout()).map_or(0, |size| size.ws_col);
-    if columns == 0 { COLUMNS_DEFAULT } else { columns.clamp(COLUMNS_MIN, COLUMNS_MAX) }
-}
-
 /// The picture in `columns` columns, and a line that says where the space is.
 pub fn text(picture: &Picture, columns: u16) -> String {
-    let mut buffer = Buffer::empty(Rect::new(0, 0, columns, LINES));
     let (dram_max, loads_max) = (picture.dram_max(), picture.loads_max());
     let target = picture.target_bytes as f64;
-    let line = [(target, 0.0), (target, loads_max)];
-    let lined = |data| Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line).data(data);
-    // What is certain is a line, what it may be at least and at most are dots.
-    let dotted = |data| Dataset::default().marker(Marker::Braille).graph_type(GraphType::Scatter).data(data);
+    let target = [(target, 0.0), (target, loads_max)];
     let (lows, highs) = (dots(&picture.lows, dram_max, columns), dots(&picture.highs, dram_max, columns));
-    let target = Dataset::default().marker(Marker::Dot).graph_type(GraphType::Line).data(&line);
-    let datasets = vec![dotted(&lows), dotted(&highs), target, lined(&picture.points)];
+    // What is certain is a line, what it may be at least and at most are dots.
+    let lines = [
+        Line { stroke: Stroke::Points, points: &lows },
+        Line { stroke: Stroke::Points, points: &highs },
+        Line { stroke: Stroke::Letter('•'), points: &target },
+        Line { stroke: Stroke::Braille, points: &picture.points },
+    ];
     let size = |part: f64| Size((dram_max * part) as u64).to_string();
-    Chart::new(datasets)
-        .x_axis(Axis::default().bounds([0.0, dram_max]).labels(["0".into(), size(0.5), size(1.0)]))
-        .y_axis(Axis::default().bounds([0.0, loads_max]).labels(["0".into(), rate(loads_max / 2.0), rate(loads_max)]))
-        .render(buffer.area, &mut buffer);
-    format!("{}: pages loaded each second (up), by DRAM (right)\n{}{}", picture.name, lines(&buffer), place(picture))
+    let x = Axis { most: dram_max, labels: vec!["0".into(), size(0.5), size(1.0)] };
+    let y = Axis { most: loads_max, labels: vec!["0".into(), rate(loads_max / 2.0), rate(loads_max)] };
+    let drawn = chart(&lines, x, y, (columns, LINES));
+    format!("{}: pages loaded each second (up), by DRAM (right)\n{}{}", picture.name, drawn, place(picture))
 }
 
 /// Points along `line`, about one for each letter across.
@@ -70,29 +53,6 @@ fn place(picture: &Picture) -> String {
         text.push('\n');
     }
     text + &format!("{} first touches/s come at every size\n", rate(picture.first_touches_per_s))
-}
-
-/// The letters of a buffer, without blanks at the ends of lines.
-pub fn lines(buffer: &Buffer) -> String {
-    let area = buffer.area;
-    let mut text = String::new();
-    for y in area.top()..area.bottom() {
-        let mut line = String::new();
-        // Behind a letter that takes two columns there is a cell that takes none.
-        let mut covered = 0;
-        for x in area.left()..area.right() {
-            if covered > 0 {
-                covered -= 1;
-                continue;
-            }
-            let symbol = buffer[(x, y)].symbol();
-            covered = unicode_width::UnicodeWidthStr::width(symbol).saturating_sub(1);
-            line += symbol;
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use super::head;
 use super::state::State;
 use super::view;
 use crate::client::text::print;
-use crate::curve::terminal::lines;
 use crate::exit::Outcome;
+use memvisor_picture::terminal;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use rustix::termios;
@@ -34,7 +34,7 @@ fn text(state: &State, columns: u16) -> String {
     let rows = state.rows().len().clamp(1, ROWS_MAX) as u16;
     let mut buffer = Buffer::empty(Rect::new(0, 0, columns, head::LINES + 1 + rows));
     view::draw_text(state, buffer.area, &mut buffer);
-    lines(&buffer)
+    terminal::text(&buffer)
 }
 
 #[cfg(test)]

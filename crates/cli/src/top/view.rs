@@ -47,7 +47,6 @@ fn foot(state: &State) -> Line<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::curve::terminal::lines;
     use crate::top::state::tests::{look, press, space, state};
     use crate::top::state::{Event, Key, Look};
     use memvisor_node::wire::{self, Explanation, Reason};
@@ -58,7 +57,7 @@ mod tests {
     fn screen(state: &State, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(state, frame.area(), frame.buffer_mut())).unwrap();
-        lines(terminal.backend().buffer())
+        memvisor_picture::terminal::text(terminal.backend().buffer())
     }
 
     #[track_caller]

@@ -38,7 +38,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ),
     ("memvisor-picture", &[]),
     ("memvisor-sim", &["memvisor-core", "memvisor-picture", "memvisor-policy", "memvisor-proto"]),
-    ("memvisor-bench", &["memvisor-picture", "memvisor-proto"]),
+    ("memvisor-bench", &["memvisor-acceptance", "memvisor-picture", "memvisor-proto"]),
     ("memvisor-acceptance", &[]),
     ("xtask", &[]),
 ];

@@ -8,7 +8,7 @@
 //!   java            ▇▇▇▇              ▇▇▇▇
 //!   sort                  ▇▇▇▇        ▇▇▇▇
 //! ```
-//! What is claimed, all of it seen from outside every 50 ms:
+//! What is claimed, all of it seen from outside every 50 ms, from the start of the first server to the end of the last:
 //!
 //! * *Too small*: the footprints of the five (what each would be charged for if DRAM were free) add up to more than 1.6 times the
 //!   DRAM that the node hands out, at the beginning of each phase.
@@ -23,7 +23,7 @@
 mod servers;
 
 use super::host::{Host, Settings};
-use super::watch::{Watch, Watched};
+use super::watch::Watched;
 use super::{Finding, Lab, MIB, mib};
 use serde_json::{Value, json};
 use servers::{Kind, Server};
@@ -76,13 +76,11 @@ struct Change {
 /// When it cannot be made.
 pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     let usual = Settings { sample: SAMPLE, fall: "30s", ..Settings::new(HOST_MIB) };
-    let host = Host::start(lab, "dynamic", usual)?;
+    let mut host = Host::start(lab, "dynamic", usual)?;
     let mut servers = Vec::new();
     for kind in Kind::ALL {
         servers.push(Server::start(lab, &host, kind).map_err(|error| format!("{}: {error}", kind.name()))?);
     }
-    let words = servers.iter().map(|server| Ok((server.kind.name().into(), server.tenant.words()?)));
-    let watch = Watch::start(host.dram_bytes(), words.collect::<Result<_, String>>()?);
     std::thread::sleep(lab.seconds(20, 10));
     let mut phases = Vec::new();
     let count = if lab.quick { PHASES_QUICK } else { PHASES.len() };
@@ -102,11 +100,11 @@ pub(super) fn run(lab: &Lab) -> Result<Finding, String> {
     for server in &mut servers {
         server.rest()?;
     }
-    let watched = watch.finish()?;
     let mut verified = Vec::new();
     for server in servers {
         verified.push((server.kind, server.verify(&host)));
     }
+    let watched = host.watched()?;
     Ok(judge(&host, &phases, &watched, &verified).watched(&watched))
 }
 
