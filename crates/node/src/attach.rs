@@ -5,12 +5,13 @@ use crate::node::{Node, Session, wall_ms};
 use crate::rules::class_named;
 use crate::spaces::{Identity, Peer, SpaceView, unique_name};
 use crate::state::Record;
-use memvisor_policy::{Admission, Class, DomainId, File, Fit, Intent, Request, Room, SpaceId, admit};
+use memvisor_policy::{Admission, Class, DomainId, File, Fit, Intent, Request, Room, Situation, SpaceId, admit};
 use memvisor_proto::attach::{Answer, Attach, LINE_BYTES_MAX, StoreSize, VERSION, line, parse};
 use memvisor_proto::rules::{Rule, Subject};
 use memvisor_proto::size::Size;
 use memvisor_proto::space;
 use memvisor_sys::process;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,16 +143,28 @@ impl Node {
     pub(crate) fn admits(&self, record: &Record, but: Option<Identity>) -> Result<(), Refusal> {
         let situation = self.situation(memvisor_sys::clock::now_ns());
         let store = self.store_at(record.store_path.as_deref());
-        let others: Vec<Request> = self
-            .kept
-            .spaces
-            .iter()
-            .filter(|(id, _)| Some(**id) != but)
-            .map(|(_, record)| request(record, store.is_some_and(|store| self.is_in(record, store))))
-            .collect();
         let asked = request(record, store.is_some());
-        let available = self.promisable(&situation, store).besides(&others);
+        let others = self.promised(&situation, store, |id| Some(id) == but);
+        let available = self.promisable(&situation, store).besides(others.iter().map(|(_, promised)| promised));
         judge(&asked, &admit(&asked, available), store)
+    }
+
+    /// What each space was promised, but those that are left out: of DRAM also all that comes back, or came, in a drain.
+    pub(crate) fn promised(
+        &self,
+        situation: &Situation,
+        store: Option<&StoreTable>,
+        is_left_out: impl Fn(Identity) -> bool,
+    ) -> Vec<(&Record, Request)> {
+        let intents: BTreeMap<SpaceId, Intent> =
+            situation.spaces.iter().map(|space| (space.id, space.intent)).collect();
+        let promised = |record: &Record| {
+            let is_in_store = store.is_some_and(|store| self.is_in(record, store));
+            let intent = intents.get(&record.number).copied().unwrap_or(record.intent);
+            Request { intent, ..request(record, is_in_store) }
+        };
+        let counted = self.kept.spaces.iter().filter(|(id, _)| !is_left_out(**id));
+        counted.map(|(_, record)| (record, promised(record))).collect()
     }
 
     fn is_in(&self, record: &Record, store: &StoreTable) -> bool {

@@ -295,8 +295,12 @@ impl Node {
         if let Some(attached) = self.attached.get(&id) {
             let look = attached.observer.last();
             let intent = match look.drains {
-                // All of it comes back to plain DRAM, whatever was wished before.
-                true => Intent { reservation_bytes: look.footprint_bytes(), limit_bytes: None, ..record.intent },
+                // All of it comes back to plain DRAM, whatever was wished before. From then on it is promised.
+                true => Intent {
+                    reservation_bytes: look.footprint_bytes().max(record.intent.reserved_bytes()),
+                    limit_bytes: None,
+                    ..record.intent
+                },
                 false => record.intent,
             };
             return space(intent, attached.observer.observation());

@@ -541,7 +541,7 @@ pub struct Drained {
     pub names: Vec<String>,
     /// DRAM that they will take beside what they are charged for.
     pub needed_bytes: u64,
-    /// What the host has free for it.
+    /// What can be had for it: free, not promised to others, and not about to be taken by other drains.
     pub free_bytes: u64,
 }
 

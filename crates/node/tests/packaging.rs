@@ -7,6 +7,7 @@ use memvisor_sys::process;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 const SIGHUP: i32 = 1;
 
@@ -51,6 +52,28 @@ fn the_service_manager_is_told_of_start_life_reload_and_end() {
     process::kill(child.id(), process::SIGTERM).unwrap();
     hears("STOPPING=1");
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_watchdog_is_told_more_often_than_it_asks_however_seldom_the_node_plans() {
+    let mut node = NodeProcess::start("1GiB", "");
+    node.kill();
+    node.configure_with("1GiB", "60s", "");
+    let path = node.scratch.0.join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(50))).unwrap();
+    let mut command = node.command();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "2000000");
+    let mut child = command.spawn().unwrap();
+    let mut told = 0;
+    while told < 2 {
+        let mut buffer = [0; 4096];
+        // Within one period of plans, of which none is over then.
+        let length = manager.recv(&mut buffer).unwrap();
+        told += String::from_utf8_lossy(&buffer[..length]).matches("WATCHDOG=1").count();
+    }
+    process::kill(child.id(), process::SIGTERM).unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
