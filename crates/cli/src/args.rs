@@ -175,6 +175,7 @@ A configuration, in full:
   state = \"/var/lib/memvisor\"     # names, numbers, history
   record = \"/var/log/memvisor/plans.jsonl\"
   tax = 0.75                       # what idle memory costs its owner, 0 to 0.99
+  overhead = \"8M\"                  # set aside for each space at its admission: memory of it that is not managed
 
   [thresholds]                     # free DRAM at which states begin, as parts
   high = 0.06

@@ -143,7 +143,8 @@ impl Node {
     pub(crate) fn admits(&self, record: &Record, but: Option<Identity>) -> Result<(), Refusal> {
         let situation = self.situation(memvisor_sys::clock::now_ns());
         let store = self.store_at(record.store_path.as_deref());
-        let asked = request(record, store.is_some());
+        let overhead_bytes = self.set_aside_bytes(but);
+        let asked = Request { overhead_bytes, ..request(record, store.is_some()) };
         let others = self.promised(&situation, store, |id| Some(id) == but);
         let available = self.promisable(&situation, store).besides(others.iter().map(|(_, promised)| promised));
         judge(&asked, &admit(&asked, available), store)
@@ -158,13 +159,20 @@ impl Node {
     ) -> Vec<(&Record, Request)> {
         let intents: BTreeMap<SpaceId, Intent> =
             situation.spaces.iter().map(|space| (space.id, space.intent)).collect();
-        let promised = |record: &Record| {
+        let promised = |id: Identity, record: &Record| {
             let is_in_store = store.is_some_and(|store| self.is_in(record, store));
             let intent = intents.get(&record.number).copied().unwrap_or(record.intent);
-            Request { intent, ..request(record, is_in_store) }
+            Request { intent, overhead_bytes: self.set_aside_bytes(Some(id)), ..request(record, is_in_store) }
         };
         let counted = self.kept.spaces.iter().filter(|(id, _)| !is_left_out(**id));
-        counted.map(|(_, record)| (record, promised(record))).collect()
+        counted.map(|(id, record)| (record, promised(*id, record))).collect()
+    }
+
+    /// What is still set aside for memory of a space that is not managed, in bytes; for a new one all of it. What of it there is by now
+    /// is missing from the capacity already.
+    pub(crate) fn set_aside_bytes(&self, id: Option<Identity>) -> u64 {
+        let there_is = id.and_then(|id| self.attached.get(&id)).map_or(0, |space| space.observer.last().overhead_bytes);
+        self.config.overhead.0.saturating_sub(there_is)
     }
 
     fn is_in(&self, record: &Record, store: &StoreTable) -> bool {
@@ -172,7 +180,7 @@ impl Node {
     }
 }
 
-/// What a space asks of the policy. Overhead is not promised: whatever of it there is, is missing from the capacity.
+/// What a space asks of the policy, but for its overhead.
 pub(crate) fn request(record: &Record, is_in_store: bool) -> Request {
     let bytes = record.store_bytes;
     let file = if is_in_store { File::InStore { bytes } } else { File::Own { bytes } };
@@ -199,11 +207,7 @@ fn judge(asked: &Request, admission: &Admission, store: Option<&StoreTable>) -> 
 fn refused(asked: &Request, needs: Room, available: Room, fits: Fit, store: Option<&StoreTable>) -> Refusal {
     let mut why = Vec::new();
     if needs.dram_bytes > available.dram_bytes {
-        why.push(format!(
-            "a reservation of {} does not fit: {} of DRAM can still be promised",
-            Size(needs.dram_bytes),
-            Size(available.dram_bytes)
-        ));
+        why.push(no_dram(asked, needs, available));
     }
     if let Some(store) = store.filter(|_| needs.store_bytes > available.store_bytes) {
         why.push(format!(
@@ -249,6 +253,23 @@ fn refused(asked: &Request, needs: Room, available: Room, fits: Fit, store: Opti
         Fit::Nothing => ("nothing would fit".to_owned(), Some(0), None),
     };
     Refusal { why: format!("{}; {would}", why.join("; ")), fits_bytes, fits_store_bytes }
+}
+
+/// That DRAM does not suffice, with what is set aside beside the reservation.
+fn no_dram(asked: &Request, needs: Room, available: Room) -> String {
+    let (reserved, overhead) = (Size(asked.intent.reserved_bytes()), Size(asked.overhead_bytes));
+    let available = Size(available.dram_bytes);
+    match (reserved.0, overhead.0) {
+        (_, 0) => format!("a reservation of {reserved} does not fit: {available} of DRAM can still be promised"),
+        (0, _) => format!(
+            "no space fits: {overhead} are set aside for memory that is not managed, and {available} of DRAM can still be promised"
+        ),
+        (..) => format!(
+            "a reservation of {reserved} does not fit: with {overhead} set aside for memory that is not managed it takes {}, and \
+             {available} of DRAM can still be promised",
+            Size(needs.dram_bytes)
+        ),
+    }
 }
 
 fn check_versions(message: &Attach) -> Result<(), Refusal> {

@@ -113,10 +113,11 @@ impl Node {
         let room = promisable.besides(others.iter().map(|(_, promised)| promised));
         let looks = || ids.iter().filter_map(|id| self.space(*id)).map(|(record, at)| (record, at.observer.last()));
         let whole = |record: &Record, look: &Look| look.footprint_bytes().max(record.intent.reserved_bytes());
+        let set_aside = sum(ids.iter().map(|id| self.set_aside_bytes(Some(*id))));
         let drain = Drain::of(
             sum(looks().map(|(record, look)| whole(record, look))),
             sum(looks().map(|(_, look)| look.charged_bytes)),
-            room.dram_bytes,
+            room.dram_bytes.saturating_sub(set_aside),
             situation.host.free_bytes,
             self.coming_bytes(&ids),
         );

@@ -7,6 +7,7 @@
 //! state = "/var/lib/memvisor"     # names, numbers, history
 //! record = "/var/log/memvisor/plans.jsonl"   # every plan with what it was made from; left out: none
 //! tax = 0.75                      # what idle memory costs its owner, 0 to 0.99
+//! overhead = "8M"                 # set aside for each space at its admission: memory of it that is not managed
 //!
 //! [thresholds]                    # free DRAM at which states begin, as parts
 //! high = 0.06
@@ -66,6 +67,10 @@ const SAMPLE_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Less often nothing would be known of a program for a day.
 const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
+/// What is set aside for each space, in bytes, if nobody says otherwise: pagers were seen to take 0.7 to 7 MiB of their own in a member,
+/// and a program of one process has some stacks and tables of its libraries beside that.
+const OVERHEAD_BYTES: u64 = 8 << 20;
+
 /// A configuration that can be used.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -79,6 +84,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where each plan is recorded, if anywhere.
     pub record: Option<PathBuf>,
+    /// What is set aside for each space at its admission, for its memory that is not managed.
+    pub overhead: Bytes,
     /// What the policy may turn.
     pub settings: Settings,
     /// The least time of a period of the samplers of use, in run time of the program.
@@ -250,6 +257,7 @@ struct File {
     state: Option<PathBuf>,
     record: Option<PathBuf>,
     tax: Option<Tax>,
+    overhead: Option<Bytes>,
     thresholds: Option<Spanned<Thresholds>>,
     #[serde(default)]
     calm: Calm,
@@ -370,6 +378,7 @@ impl File {
             directory: self.directory.unwrap_or_else(|| attach::SYSTEM_DIRECTORY.into()),
             state: self.state.unwrap_or_else(|| SYSTEM_STATE.into()),
             record: self.record,
+            overhead: self.overhead.unwrap_or(Bytes(OVERHEAD_BYTES)),
             settings,
             sample_period,
             classes: self.classes,
@@ -463,7 +472,7 @@ mod tests {
     fn the_example_in_the_documentation_is_a_configuration() {
         let config = parse(&example()).unwrap();
         assert_eq!((config.dram, config.period), (Dram::Percent(75), Duration::from_secs(1)));
-        assert_eq!(config.settings, Settings::default());
+        assert_eq!((config.settings, config.overhead), (Settings::default(), Bytes(OVERHEAD_BYTES)));
         assert_eq!(config.sample_period, SAMPLE_PERIOD);
         assert_eq!(config.classes[&Class::Batch].shares, Some(Shares(250)));
         assert_eq!((config.stores[0].name.as_str(), config.stores[0].capacity), ("nvme", Bytes(200 << 30)));
@@ -500,6 +509,7 @@ mod tests {
             ("dram = \"1G\"\ncolour = 1", "node.toml, line 2, column 1: ", "unknown field `colour`"),
             ("period = \"1s\"", "node.toml, line 1, column 1: ", "missing field `dram`"),
             ("dram = \"1G\"\ntax = 1.0", "node.toml, line 2, column 7: ", "a tax is a part from 0 to 0.99"),
+            ("dram = \"1G\"\noverhead = \"some\"", "node.toml, line 2, column 12: ", "does not start with a number"),
             ("dram = \"1G\"\n[thresholds]\nhigh = 0.01", "node.toml, line 2, column 1: ", "thresholds fall"),
             ("dram = \"1G\"\n[sample]\nperiod = \"1ms\"", "node.toml, line 3, column 10: ", "100 ms to 60 m"),
             ("dram = \"1G\"\n[calm]\nstalled = 2.0", "node.toml, line 3, column 11: ", "no part from 0 to 1"),

@@ -170,6 +170,7 @@ impl Node {
         };
         let old = &self.config;
         note(new.dram != old.dram, "dram");
+        note(new.overhead != old.overhead, "overhead");
         note(new.settings != old.settings, "settings of the policy");
         note(new.classes != old.classes, "classes");
         note(new.sample_period != old.sample_period, "period of samples");

@@ -193,12 +193,11 @@ impl Node {
     pub fn show_explanation(&self, id: Identity) -> Option<wire::Explanation> {
         let (record, _) = self.space(id)?;
         let planned = self.planned.as_ref()?;
-        let names: BTreeMap<policy::SpaceId, explain::Known> = self
-            .kept
-            .spaces
-            .values()
-            .map(|record| (record.number, explain::Known { name: &record.name, told_bytes: record.told_bytes }))
-            .collect();
+        let known = self.kept.spaces.iter().map(|(id, record)| {
+            let set_aside_bytes = self.set_aside_bytes(Some(*id));
+            (record.number, explain::Known { name: &record.name, told_bytes: record.told_bytes, set_aside_bytes })
+        });
+        let names: BTreeMap<policy::SpaceId, explain::Known> = known.collect();
         explain::explain(record.number, &planned.situation, &planned.plan, &self.config.settings, &names)
     }
 }

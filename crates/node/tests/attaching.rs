@@ -3,6 +3,7 @@
 mod common;
 
 use common::{FakeSpace, MIB, NodeProcess, as_nobody, until};
+use memvisor_node::wire;
 use memvisor_proto::attach::{Answer, Attach, StoreSize, VERSION, line};
 use memvisor_proto::space::class;
 use std::path::Path;
@@ -58,6 +59,30 @@ fn a_reservation_that_does_not_fit_is_refused_with_one_that_does() {
     let (_, fits_now) = next.refusal(&node, &message);
     assert!(fits_now.unwrap() <= fits_bytes / 2 + MIB);
     assert_eq!(node.names(), ["modest"]);
+}
+
+#[test]
+fn what_is_set_aside_for_unmanaged_memory_is_promised_to_nobody_and_no_promise_breaks_when_it_is_taken() {
+    let node = NodeProcess::start("300MiB", "overhead = \"48M\"\n");
+    let (mut hog, mut keeps) = (FakeSpace::new("hog"), FakeSpace::new("keeps").reserve(300 * MIB));
+    hog.attach(&node, false);
+    let message = keeps.message(false);
+    let (why, fits_bytes) = keeps.refusal(&node, &message);
+    assert!(why.contains("48 MiB set aside for memory that is not managed"), "{why}");
+    keeps.wish.reservation_bytes = fits_bytes.unwrap() - MIB;
+    keeps.attach(&node, false);
+    keeps.hold(MIB);
+    // The hog is this process, which nothing of is managed.
+    hog.join();
+    let taken = std::hint::black_box(vec![7u8; 44 << 20]);
+    until("it is seen", || node.space("hog").overhead_bytes >= 44 * MIB);
+    node.plans_on();
+    let said: wire::Explanation = serde_json::from_str(&node.get("/v1/spaces/keeps/explain")).unwrap();
+    let promise = said.reason.promise.unwrap();
+    assert_eq!(promise.kept_bytes, promise.reserved_bytes, "{:?}", said.sentences);
+    let said: wire::Explanation = serde_json::from_str(&node.get("/v1/spaces/hog/explain")).unwrap();
+    assert!(said.sentences.iter().any(|said| said.contains("not managed")), "{:?}", said.sentences);
+    drop(taken);
 }
 
 #[test]
