@@ -88,8 +88,10 @@ impl Node {
         Ok(Welcome { id, session, answer: Answer::Attached { space: number.0, name, target_bytes } })
     }
 
-    /// The record of a space that was not known: new here, or of a node whose state was lost.
+    /// The record of a space that was not known: new here, or of a node whose state was lost. That it was here before is believed of nobody
+    /// who came after this node did, since this one forgets nobody who is there.
     fn new_record(&mut self, peer: Peer, message: &Attach, view: &SpaceView) -> Result<Record, Refusal> {
+        let was_here = message.again && self.is_older(peer.pid);
         let exe = std::fs::read_link(format!("/proc/{}/exe", message.program_pid));
         let exe = exe.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         // A program that is not started yet is known by how it will be.
@@ -97,7 +99,7 @@ impl Node {
         let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", peer.pid)).unwrap_or_default();
         let subject = Subject { exe: &exe, uid: peer.uid, cgroup: cgroup_path(&cgroup), name: &message.name };
         let rule = self.config.rules.first_match(&subject).cloned();
-        let intent = match message.again {
+        let intent = match was_here {
             true => view.intent(),
             false => wished(message, rule.as_ref(), &self.config, peer.uid)?,
         };
@@ -109,7 +111,7 @@ impl Node {
             name,
             uid: peer.uid,
             intent,
-            told_bytes: if message.again { view.told_bytes() } else { 0 },
+            told_bytes: if was_here { view.told_bytes() } else { 0 },
             charged_bytes: view.charged_bytes(),
             since_ms: wall_ms(),
             keeper_pid: 0,
@@ -120,7 +122,7 @@ impl Node {
             store_path: message.store_path.as_ref().map(PathBuf::from),
             size_bytes: message.intent.size_bytes,
         };
-        if !message.again {
+        if !was_here {
             self.admits(&record, None).map_err(|refusal| self.offered(refusal, message.store_size))?;
         }
         self.kept.next_number = number.0 + 1;

@@ -76,6 +76,8 @@ pub struct Node {
     pub(crate) planned: Option<Planned>,
     pub(crate) plans: u64,
     pub(crate) started_ns: u64,
+    /// When this process started, in clock ticks after boot.
+    started_ticks: u64,
     pub(crate) uid: u32,
     directory: StateDirectory,
     recorder: Recorder,
@@ -136,6 +138,8 @@ impl Node {
             planned: None,
             plans: 0,
             started_ns: clock::now_ns(),
+            // Of a machine that does not say, nobody is older.
+            started_ticks: process::start_ticks(process::getpid()).unwrap_or(0),
             uid: process_uid(),
             directory,
             config,
@@ -218,6 +222,11 @@ impl Node {
         observer.look(&view, clock::now_ns(), Depth::Processes);
         self.attached.insert(id, Attached { session, view, observer });
         session
+    }
+
+    /// Whether process `pid` was there before this one. Only such a one can have been here when another node was.
+    pub(crate) fn is_older(&self, pid: u32) -> bool {
+        process::start_ticks(pid).is_ok_and(|started_ticks| started_ticks < self.started_ticks)
     }
 
     /// The connection of a space ended. Does nothing when it has another by now.

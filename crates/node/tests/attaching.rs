@@ -74,8 +74,8 @@ fn what_is_set_aside_for_unmanaged_memory_is_promised_to_nobody_and_no_promise_b
     keeps.hold(MIB);
     // The hog is this process, which nothing of is managed.
     hog.join();
-    let taken = std::hint::black_box(vec![7u8; 44 << 20]);
-    until("it is seen", || node.space("hog").overhead_bytes >= 44 * MIB);
+    let taken = std::hint::black_box(vec![7u8; 40 << 20]);
+    until("it is seen", || node.space("hog").overhead_bytes >= 40 * MIB);
     node.plans_on();
     let said: wire::Explanation = serde_json::from_str(&node.get("/v1/spaces/keeps/explain")).unwrap();
     let promise = said.reason.promise.unwrap();
