@@ -121,6 +121,7 @@ impl Node {
             store_bytes: message.store_bytes,
             store_path: message.store_path.as_ref().map(PathBuf::from),
             size_bytes: message.intent.size_bytes,
+            processes: view.processes(),
         };
         if !was_here {
             self.admits(&record, None).map_err(|refusal| self.offered(refusal, message.store_size))?;

@@ -3,6 +3,7 @@
 //! ```text
 //!   look at each space ─▶ situation ─▶ policy::plan ─▶ handing out: lower, look again, raise ─▶ headers
 //!        (also those of the last node that are still to come back: they hold what they held, and cannot be told less)
+//!        (and those whose keeper has ended while their processes go on: nobody but their headers is there to be told)
 //! ```
 //! Everything here is called by one thread at a time and waits for nobody. What must outlive the process is in [`Kept`]; a
 //! number that a pager was told is believed as it is there and not as the header says, which is the owner's to write.
@@ -49,11 +50,19 @@ const BLOCK_MIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Session(pub u64);
 
-/// A space that is attached.
+/// A space that is attached, or was and whose processes go on.
 pub(crate) struct Attached {
-    pub(crate) session: Session,
+    /// Its connection; `None` when that has ended.
+    pub(crate) session: Option<Session>,
     pub(crate) view: SpaceView,
     pub(crate) observer: Observer,
+}
+
+impl Attached {
+    /// Whether a process of it, which is one of user `uid`, goes on.
+    fn lives(&self, uid: u32) -> bool {
+        self.view.processes().into_iter().any(|process| process.lives(uid))
+    }
 }
 
 /// What the last plan was made from, and what came out.
@@ -70,8 +79,8 @@ pub struct Node {
     pub(crate) stall: Stall,
     pub(crate) kept: Kept,
     pub(crate) attached: BTreeMap<Identity, Attached>,
-    /// Spaces of the last node that have not come back yet, each with the process that keeps it.
-    absent: BTreeMap<Identity, Fd>,
+    /// Spaces of the last node that have not come back yet, each with the process that keeps it, if that has not ended.
+    absent: BTreeMap<Identity, Option<Fd>>,
     pub(crate) history: History,
     pub(crate) planned: Option<Planned>,
     pub(crate) plans: u64,
@@ -125,7 +134,7 @@ impl Node {
         let directory = StateDirectory::open(&config.state).map_err(state_error)?;
         let history = History::open(&directory.history()).map_err(state_error)?;
         let kept = load(&directory).map_err(state_error)?;
-        let absent = kept.spaces.iter().filter_map(|(id, record)| Some((*id, keeper_of(record)?))).collect();
+        let absent = kept.spaces.iter().map(|(id, record)| (*id, keeper_of(record))).collect();
         let mut node = Self {
             recorder: Recorder::to(config.record.clone()),
             config_path: path.to_owned(),
@@ -220,7 +229,7 @@ impl Node {
         let mut observer = Observer::default();
         observer.sample_period = self.config.sample_period;
         observer.look(&view, clock::now_ns(), Depth::Processes);
-        self.attached.insert(id, Attached { session, view, observer });
+        self.attached.insert(id, Attached { session: Some(session), view, observer });
         session
     }
 
@@ -231,25 +240,36 @@ impl Node {
 
     /// The connection of a space ended. Does nothing when it has another by now.
     pub fn detach(&mut self, id: Identity, session: Session) {
-        let is_current = self.attached.get(&id).is_some_and(|space| space.session == session);
-        if !is_current {
-            return;
-        }
-        self.attached.remove(&id);
-        if let Some(record) = self.kept.spaces.remove(&id) {
-            info!(space = %record.name, "gone");
+        let Some(space) = self.attached.get_mut(&id).filter(|space| space.session == Some(session)) else { return };
+        space.session = None;
+        self.forget_the_dead();
+        if let Some(record) = self.kept.spaces.get(&id) {
+            warn!(space = %record.name, keeper = record.keeper_pid, "nobody keeps it any more, and its processes go on");
         }
         // Others are told at once what has come back.
         self.step();
         self.save();
     }
 
-    /// Forgets absent spaces whose keeper has ended, and all after a time; what they held has come back.
+    /// Forgets spaces that nobody keeps when their last process has ended, and absent ones when their keeper has too or did not come
+    /// for a time: what they held has come back.
     fn forget_the_dead(&mut self) {
         let waits = clock::now_ns().saturating_sub(self.started_ns) < ABSENT_NS_MAX;
-        self.absent.retain(|_, keeper| waits && process::pidfd_alive(keeper));
+        let records = &self.kept.spaces;
+        let owner = |id: &Identity| records.get(id).map_or(0, |record| record.uid);
+        self.absent.retain(|id, keeper| {
+            *keeper = keeper.take().filter(process::pidfd_alive);
+            (waits && keeper.is_some()) || records.get(id).is_some_and(Record::lives)
+        });
+        self.attached.retain(|id, space| space.session.is_some() || space.lives(owner(id)));
         let (attached, absent) = (&self.attached, &self.absent);
-        self.kept.spaces.retain(|id, _| attached.contains_key(id) || absent.contains_key(id));
+        self.kept.spaces.retain(|id, record| {
+            let is_there = attached.contains_key(id) || absent.contains_key(id);
+            if !is_there {
+                info!(space = %record.name, "gone");
+            }
+            is_there
+        });
     }
 
     /// The space that is called `name`, if it is attached.
@@ -323,7 +343,16 @@ impl Node {
             active_bytes: believed.map_or(record.charged_bytes, |believed| believed.active_bytes),
             ..Observation::default()
         };
-        space(record.intent, observation)
+        let intent = match self.absent.get(&id) {
+            // Nobody comes back who could be told less.
+            Some(None) => Intent {
+                reservation_bytes: record.held_bytes().max(record.intent.reserved_bytes()),
+                limit_bytes: None,
+                ..record.intent
+            },
+            Some(Some(_)) | None => record.intent,
+        };
+        space(intent, observation)
     }
 
     /// What can be promised to all spaces together: of DRAM, and of one store; of no store where the host promises none.
@@ -372,6 +401,7 @@ impl Node {
             let depth = if record.number.0 % PROCESSES_EVERY == turn { Depth::Processes } else { Depth::Words };
             let look = space.observer.look(&space.view, now_ns, depth);
             record.charged_bytes = look.charged_bytes;
+            record.processes = space.view.processes();
         }
     }
 
@@ -410,8 +440,7 @@ impl Node {
     /// What can be told to those who are attached: without what others use, and what absent spaces were told.
     fn supply(&self, planned: &Planned) -> Supply {
         let absent = self.absent.keys().filter_map(|id| self.kept.spaces.get(id));
-        let absent_bytes =
-            absent.map(|record| record.told_bytes.max(record.charged_bytes)).fold(0, u64::saturating_add);
+        let absent_bytes = absent.map(Record::held_bytes).fold(0, u64::saturating_add);
         let most_bytes = capacity::observed_bytes(&planned.situation);
         Supply {
             dram_bytes: most_bytes.saturating_sub(absent_bytes),

@@ -231,7 +231,7 @@ pub struct Space {
     pub id: String,
     /// Whose it is.
     pub uid: u32,
-    /// The process that keeps it.
+    /// The process that keeps it; 0 when that has ended and processes of the space go on.
     pub keeper_pid: u32,
     /// The process that was started in it.
     pub program_pid: u32,
