@@ -6,7 +6,7 @@ use common::{NodeProcess, until};
 use memvisor_sys::process;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SIGHUP: i32 = 1;
@@ -14,6 +14,16 @@ const SIGHUP: i32 = 1;
 #[test]
 fn the_process_of_a_node() {
     common::be_the_node();
+}
+
+/// The command that is a node, as a manager at `path` starts it that ends it when it hears nothing for two seconds.
+fn managed(node: &NodeProcess, path: &Path) -> Command {
+    let plain = node.command();
+    let mut command = Command::new("sh");
+    command.args(["-c", "export WATCHDOG_PID=$$; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "2000000").stdout(Stdio::null());
+    command
 }
 
 #[test]
@@ -41,7 +51,7 @@ fn the_service_manager_is_told_of_start_life_reload_and_end() {
             }
         });
     };
-    let mut child = node.command().env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    let mut child = managed(&node, &path).spawn().unwrap();
     hears("READY=1");
     hears("WATCHDOG=1");
     hears("WATCHDOG=1");
@@ -62,9 +72,7 @@ fn the_watchdog_is_told_more_often_than_it_asks_however_seldom_the_node_plans() 
     let path = node.scratch.0.join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(50))).unwrap();
-    let mut command = node.command();
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "2000000");
-    let mut child = command.spawn().unwrap();
+    let mut child = managed(&node, &path).spawn().unwrap();
     let mut told = 0;
     while told < 2 {
         let mut buffer = [0; 4096];
