@@ -192,6 +192,7 @@ A configuration, in full:
 
   [sample]                         # how use is measured
   period = \"30s\"                   # of time in which the program runs
+  pages = 100                      # hidden in each of them, of each process; 1 to 256
 
   [classes.batch]                  # also standard, latency: what a space has when nobody says
   shares = 250

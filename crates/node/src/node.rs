@@ -187,6 +187,7 @@ impl Node {
         note(new.settings != old.settings, "settings of the policy");
         note(new.classes != old.classes, "classes");
         note(new.sample_period != old.sample_period, "period of samples");
+        note(new.sample_pages != old.sample_pages, "pages of a sample");
         note(new.stores != old.stores, "stores");
         note(new.rules != old.rules, "rules");
         note(new.period != old.period, "period (after a restart)");
@@ -203,7 +204,7 @@ impl Node {
             ..new
         };
         for space in self.attached.values_mut() {
-            space.view.set_sample_period(self.config.sample_period);
+            space.view.set_sample(self.config.sample_period, self.config.sample_pages);
             space.observer.sample_period = self.config.sample_period;
         }
         self.publish_rules();
@@ -225,7 +226,7 @@ impl Node {
         let session = Session(self.sessions);
         self.absent.remove(&id);
         self.kept.spaces.insert(id, record);
-        view.set_sample_period(self.config.sample_period);
+        view.set_sample(self.config.sample_period, self.config.sample_pages);
         let mut observer = Observer::default();
         observer.sample_period = self.config.sample_period;
         observer.look(&view, clock::now_ns(), Depth::Processes);

@@ -208,9 +208,10 @@ impl SpaceView {
         set(self.header().blocked_until_ns(), until_ns);
     }
 
-    /// Tells its pagers how long a period of their samplers is at least.
-    pub fn set_sample_period(&self, period: Duration) {
+    /// Tells its pagers how long a period of their samplers is at least, and how many pages are chosen in each.
+    pub fn set_sample(&self, period: Duration, pages: u32) {
         set(self.header().sample_period_ms(), period.as_millis() as u64);
+        set(self.header().sample_pages(), u64::from(pages));
     }
 
     /// DRAM that it is charged for, in bytes.

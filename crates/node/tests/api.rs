@@ -286,6 +286,20 @@ fn a_configuration_that_cannot_be_used_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn how_use_is_sampled_is_in_the_header_and_follows_the_configuration() {
+    let node = NodeProcess::start("1GiB", "[sample]\nperiod = \"2s\"\npages = 17\n");
+    let mut space = FakeSpace::new("x");
+    space.attach(&node, false);
+    let words =
+        || [space.header().sample_period_ms(), space.header().sample_pages()].map(|w| w.load(Ordering::Relaxed));
+    assert_eq!(words(), [2000, 17]);
+    node.configure("1GiB", "[sample]\npages = 256\n");
+    let reloaded = node.ask("POST", "/v1/reload", "").unwrap();
+    assert!(reloaded.contains("pages of a sample"), "{reloaded}");
+    assert_eq!(words(), [30_000, 256]);
+}
+
+#[test]
 fn the_process_of_another_user() {
     let Some(directory) = std::env::var_os("MEMVISOR_TEST_DIRECTORY") else { return };
     let directory = Path::new(&directory);
