@@ -150,11 +150,13 @@ impl Node {
             store_bytes: record.store_bytes,
             store_full: look.store_full,
             members: look.members,
+            watched_pages: look.watched_pages,
             counters: look.counters,
             rates: wire::Rates {
                 faults_per_s: rates.faults_per_s,
                 refaults_per_s: rates.refaults_per_s,
                 evictions_per_s: rates.evictions_per_s,
+                rechecks_per_s: rates.rechecks_per_s,
             },
             pressure: rates.pressure,
             fault_ns_p99: look.fault_ns_quantile(0.99),
@@ -185,6 +187,8 @@ impl Node {
             present_bytes,
             resolved_bytes: curve.resolved_pages() * page_bytes,
             first_touches_per_s: curve.first_touches(),
+            watched_pages: space.observer.last().watched_pages,
+            rechecks_per_s: space.observer.rates().rechecks_per_s,
             points: (2..=12).map(point).collect(),
         })
     }

@@ -390,6 +390,29 @@ fn counters_do_not_fall_when_a_member_ends() {
 }
 
 #[test]
+fn what_a_curve_costs_is_shown_with_the_space_and_in_the_metrics() {
+    let node = NodeProcess::start("1GiB", "");
+    let mut space = FakeSpace::new("x");
+    space.attach(&node, false);
+    space.join();
+    // As a recorder writes it: looks in the fifth word, pages that are watched in the upper half of the eighth.
+    let words = space.member().curve().0;
+    words[4].store(700, Ordering::Relaxed);
+    words[7].store(300 << 32 | 50, Ordering::Relaxed);
+    until("it is shown", || {
+        let shown = node.space("x");
+        (shown.counters.rechecks, shown.watched_pages) == (700, 300)
+    });
+    until("it is a rate", || {
+        words[4].fetch_add(10, Ordering::Relaxed);
+        node.space("x").rates.rechecks_per_s > 0.0
+    });
+    let text = node.get("/metrics");
+    assert!(text.contains("memvisor_space_watched_pages{space=\"x\"} 300"), "{text}");
+    assert!(text.contains("memvisor_space_rechecks_total{space=\"x\"} "), "{text}");
+}
+
+#[test]
 fn a_health_check_says_that_plans_are_made() {
     let node = NodeProcess::start("1GiB", "");
     until("it is well", || {
