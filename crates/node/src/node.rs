@@ -79,7 +79,7 @@ pub struct Node {
     pub(crate) stall: Stall,
     pub(crate) kept: Kept,
     pub(crate) attached: BTreeMap<Identity, Attached>,
-    /// Spaces of the last node that have not come back yet, each with the process that keeps it, if that has not ended.
+    /// Spaces of the last node that have not come back yet, each with the process that keeps it, as long as that is waited for.
     absent: BTreeMap<Identity, Option<Fd>>,
     pub(crate) history: History,
     pub(crate) planned: Option<Planned>,
@@ -244,8 +244,10 @@ impl Node {
         let Some(space) = self.attached.get_mut(&id).filter(|space| space.session == Some(session)) else { return };
         space.session = None;
         self.forget_the_dead();
-        if let Some(record) = self.kept.spaces.get(&id) {
+        if let Some(record) = self.kept.spaces.get_mut(&id) {
             warn!(space = %record.name, keeper = record.keeper_pid, "nobody keeps it any more, and its processes go on");
+            // Nor is anybody waited for by a node that comes after this one.
+            (record.keeper_pid, record.keeper_start) = (0, 0);
         }
         // Others are told at once what has come back.
         self.step();
@@ -259,8 +261,8 @@ impl Node {
         let records = &self.kept.spaces;
         let owner = |id: &Identity| records.get(id).map_or(0, |record| record.uid);
         self.absent.retain(|id, keeper| {
-            *keeper = keeper.take().filter(process::pidfd_alive);
-            (waits && keeper.is_some()) || records.get(id).is_some_and(Record::lives)
+            *keeper = keeper.take().filter(|keeper| waits && process::pidfd_alive(keeper));
+            keeper.is_some() || records.get(id).is_some_and(Record::lives)
         });
         self.attached.retain(|id, space| space.session.is_some() || space.lives(owner(id)));
         let (attached, absent) = (&self.attached, &self.absent);

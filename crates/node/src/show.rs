@@ -132,7 +132,7 @@ impl Node {
             number: record.number.0,
             id: id.to_string(),
             uid: record.uid,
-            keeper_pid: attached.session.map_or(0, |_| record.keeper_pid),
+            keeper_pid: record.keeper_pid,
             program_pid: program_pid(record, attached),
             command: record.command.clone(),
             since_ms: record.since_ms,

@@ -37,7 +37,7 @@ pub struct Record {
     pub charged_bytes: u64,
     /// When it attached first, in milliseconds since 1970.
     pub since_ms: u64,
-    /// The process that keeps it.
+    /// The process that keeps it; 0 when nobody does any more.
     pub keeper_pid: u32,
     /// When that process started, in clock ticks: tells it from a later one of the same number.
     pub keeper_start: u64,

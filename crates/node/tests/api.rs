@@ -186,7 +186,7 @@ fn a_drain_that_does_not_fit_is_refused_with_numbers_and_one_that_does_is_asked_
 
 #[test]
 fn a_drain_takes_nothing_that_others_were_promised_used_or_not() {
-    let node = NodeProcess::start("300MiB", "");
+    let node = NodeProcess::start("300MiB", "overhead = 0\n");
     let (mut keeps, mut paged) = (FakeSpace::new("keeps").reserve(150 * MIB), FakeSpace::new("paged"));
     for space in [&mut keeps, &mut paged] {
         space.attach(&node, false);
@@ -211,7 +211,7 @@ fn a_drain_takes_nothing_that_others_were_promised_used_or_not() {
 
 #[test]
 fn what_drains_or_has_drained_is_given_to_no_other_drain_and_to_no_new_space() {
-    let node = NodeProcess::start("300MiB", "");
+    let node = NodeProcess::start("300MiB", "overhead = 0\n");
     let mut spaces = ["first", "second"].map(FakeSpace::new);
     for space in &mut spaces {
         space.attach(&node, false);

@@ -75,7 +75,7 @@ impl From<DrainError> for Refused {
         let promised = match error.promised.as_slice() {
             [] => String::new(),
             promised => format!(
-                ", and of {} that can be promised at all, promised to others are {}",
+                ", and of {} that can be promised at all, promised to others, with what is set aside for each, are {}",
                 Size(error.promisable_bytes),
                 named(promised)
             ),
