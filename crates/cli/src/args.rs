@@ -175,6 +175,7 @@ A configuration, in full:
   state = \"/var/lib/memvisor\"     # names, numbers, history
   record = \"/var/log/memvisor/plans.jsonl\"
   tax = 0.75                       # what idle memory costs its owner, 0 to 0.99
+  overhead = \"8M\"                  # set aside for each space at its admission: memory of it that is not managed
 
   [thresholds]                     # free DRAM at which states begin, as parts
   high = 0.06
@@ -191,6 +192,7 @@ A configuration, in full:
 
   [sample]                         # how use is measured
   period = \"30s\"                   # of time in which the program runs
+  pages = 100                      # hidden in each of them, of each process; 1 to 256
 
   [classes.batch]                  # also standard, latency: what a space has when nobody says
   shares = 250

@@ -29,6 +29,14 @@ use crate::sync::{AtomicU64, Ordering};
 pub const PAGES_DEFAULT: u32 = 100;
 /// The most that can be chosen.
 pub const PAGES_MAX: u32 = 256;
+/// How many pages a shared word asks for: 0 is the usual number, and none is more than can be.
+pub fn pages_of(word: u64) -> u32 {
+    match word {
+        0 => PAGES_DEFAULT,
+        pages => u32::try_from(pages).unwrap_or(PAGES_MAX).min(PAGES_MAX),
+    }
+}
+
 /// A period, if nobody says otherwise: 30 s in which the program ran, as in ESX.
 pub const PERIOD_NS_DEFAULT: u64 = 30_000_000_000;
 /// Words that a sampler writes.
@@ -122,6 +130,8 @@ enum Slot {
 /// Chooses pages and counts those that come back; see the module's description. Allocates only when it is made.
 pub struct Sampler {
     pages_wanted: u32,
+    /// So many from the next period on.
+    pages_next: u32,
     /// Pages that were out in this period, in open addressing; none is taken out before the period ends.
     slots: Box<[Slot; SLOTS]>,
     used_slots: u32,
@@ -135,12 +145,18 @@ impl Sampler {
     pub fn new(pages: u32, seed: u64) -> Self {
         Self {
             pages_wanted: pages.clamp(1, PAGES_MAX),
+            pages_next: pages.clamp(1, PAGES_MAX),
             slots: Box::new([Slot::Free; SLOTS]),
             used_slots: 0,
             tally: Tally::default(),
             is_running: false,
             random: Random(seed),
         }
+    }
+
+    /// From the next period on so many pages (1..=[`PAGES_MAX`]) are chosen in each.
+    pub fn want(&mut self, pages: u32) {
+        self.pages_next = pages.clamp(1, PAGES_MAX);
     }
 
     /// The next page to park, while fewer are out than are wanted. `None` also when hardly any candidate is in its
@@ -182,6 +198,7 @@ impl Sampler {
     fn begin(&mut self, words: SampleWords<'_>) {
         self.clear();
         self.is_running = true;
+        self.pages_wanted = self.pages_next;
         self.tally = Tally { period: self.tally.period.wrapping_add(1), pages: 0, touched: 0 };
         words.set(1, self.tally);
     }
@@ -283,6 +300,17 @@ mod tests {
         out.dedup();
         assert_eq!(out.len(), 100);
         assert_eq!(shared.words().present(), Tally { period: 1, pages: 100, touched: 0 });
+    }
+
+    #[test]
+    fn another_number_of_pages_is_wanted_from_the_next_period_on() {
+        let (mut sampler, shared) = (Sampler::new(10, 1), Shared::new());
+        let candidates = Sparse { pages: 10_000, every: 1 };
+        assert_eq!(fill(&mut sampler, &candidates, &shared).len(), 10);
+        sampler.want(pages_of(200));
+        assert_eq!(sampler.choose(&candidates), None, "all of a period have the same time to be touched");
+        assert_eq!(fill(&mut sampler, &candidates, &shared).len(), 200);
+        assert_eq!([0, 1, 256, 257, u64::MAX].map(pages_of), [PAGES_DEFAULT, 1, PAGES_MAX, PAGES_MAX, PAGES_MAX]);
     }
 
     #[test]

@@ -5,12 +5,13 @@ use crate::node::{Node, Session, wall_ms};
 use crate::rules::class_named;
 use crate::spaces::{Identity, Peer, SpaceView, unique_name};
 use crate::state::Record;
-use memvisor_policy::{Admission, Class, DomainId, File, Fit, Intent, Request, Room, SpaceId, admit};
+use memvisor_policy::{Admission, Class, DomainId, File, Fit, Intent, Request, Room, Situation, SpaceId, admit};
 use memvisor_proto::attach::{Answer, Attach, LINE_BYTES_MAX, StoreSize, VERSION, line, parse};
 use memvisor_proto::rules::{Rule, Subject};
 use memvisor_proto::size::Size;
 use memvisor_proto::space;
 use memvisor_sys::process;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,8 +88,10 @@ impl Node {
         Ok(Welcome { id, session, answer: Answer::Attached { space: number.0, name, target_bytes } })
     }
 
-    /// The record of a space that was not known: new here, or of a node whose state was lost.
+    /// The record of a space that was not known: new here, or of a node whose state was lost. That it was here before is believed of nobody
+    /// who came after this node did, since this one forgets nobody who is there.
     fn new_record(&mut self, peer: Peer, message: &Attach, view: &SpaceView) -> Result<Record, Refusal> {
+        let was_here = message.again && self.is_older(peer.pid);
         let exe = std::fs::read_link(format!("/proc/{}/exe", message.program_pid));
         let exe = exe.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         // A program that is not started yet is known by how it will be.
@@ -96,7 +99,7 @@ impl Node {
         let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", peer.pid)).unwrap_or_default();
         let subject = Subject { exe: &exe, uid: peer.uid, cgroup: cgroup_path(&cgroup), name: &message.name };
         let rule = self.config.rules.first_match(&subject).cloned();
-        let intent = match message.again {
+        let intent = match was_here {
             true => view.intent(),
             false => wished(message, rule.as_ref(), &self.config, peer.uid)?,
         };
@@ -108,7 +111,7 @@ impl Node {
             name,
             uid: peer.uid,
             intent,
-            told_bytes: if message.again { view.told_bytes() } else { 0 },
+            told_bytes: if was_here { view.told_bytes() } else { 0 },
             charged_bytes: view.charged_bytes(),
             since_ms: wall_ms(),
             keeper_pid: 0,
@@ -118,8 +121,9 @@ impl Node {
             store_bytes: message.store_bytes,
             store_path: message.store_path.as_ref().map(PathBuf::from),
             size_bytes: message.intent.size_bytes,
+            processes: view.processes(),
         };
-        if !message.again {
+        if !was_here {
             self.admits(&record, None).map_err(|refusal| self.offered(refusal, message.store_size))?;
         }
         self.kept.next_number = number.0 + 1;
@@ -142,16 +146,36 @@ impl Node {
     pub(crate) fn admits(&self, record: &Record, but: Option<Identity>) -> Result<(), Refusal> {
         let situation = self.situation(memvisor_sys::clock::now_ns());
         let store = self.store_at(record.store_path.as_deref());
-        let others: Vec<Request> = self
-            .kept
-            .spaces
-            .iter()
-            .filter(|(id, _)| Some(**id) != but)
-            .map(|(_, record)| request(record, store.is_some_and(|store| self.is_in(record, store))))
-            .collect();
-        let asked = request(record, store.is_some());
-        let available = self.promisable(&situation, store).besides(&others);
+        let overhead_bytes = self.set_aside_bytes(but);
+        let asked = Request { overhead_bytes, ..request(record, store.is_some()) };
+        let others = self.promised(&situation, store, |id| Some(id) == but);
+        let available = self.promisable(&situation, store).besides(others.iter().map(|(_, promised)| promised));
         judge(&asked, &admit(&asked, available), store)
+    }
+
+    /// What each space was promised, but those that are left out: of DRAM also all that comes back, or came, in a drain.
+    pub(crate) fn promised(
+        &self,
+        situation: &Situation,
+        store: Option<&StoreTable>,
+        is_left_out: impl Fn(Identity) -> bool,
+    ) -> Vec<(&Record, Request)> {
+        let intents: BTreeMap<SpaceId, Intent> =
+            situation.spaces.iter().map(|space| (space.id, space.intent)).collect();
+        let promised = |id: Identity, record: &Record| {
+            let is_in_store = store.is_some_and(|store| self.is_in(record, store));
+            let intent = intents.get(&record.number).copied().unwrap_or(record.intent);
+            Request { intent, overhead_bytes: self.set_aside_bytes(Some(id)), ..request(record, is_in_store) }
+        };
+        let counted = self.kept.spaces.iter().filter(|(id, _)| !is_left_out(**id));
+        counted.map(|(id, record)| (record, promised(*id, record))).collect()
+    }
+
+    /// What is still set aside for memory of a space that is not managed, in bytes; for a new one all of it. What of it there is by now
+    /// is missing from the capacity already.
+    pub(crate) fn set_aside_bytes(&self, id: Option<Identity>) -> u64 {
+        let there_is = id.and_then(|id| self.attached.get(&id)).map_or(0, |space| space.observer.last().overhead_bytes);
+        self.config.overhead.0.saturating_sub(there_is)
     }
 
     fn is_in(&self, record: &Record, store: &StoreTable) -> bool {
@@ -159,7 +183,7 @@ impl Node {
     }
 }
 
-/// What a space asks of the policy. Overhead is not promised: whatever of it there is, is missing from the capacity.
+/// What a space asks of the policy, but for its overhead.
 pub(crate) fn request(record: &Record, is_in_store: bool) -> Request {
     let bytes = record.store_bytes;
     let file = if is_in_store { File::InStore { bytes } } else { File::Own { bytes } };
@@ -186,11 +210,7 @@ fn judge(asked: &Request, admission: &Admission, store: Option<&StoreTable>) -> 
 fn refused(asked: &Request, needs: Room, available: Room, fits: Fit, store: Option<&StoreTable>) -> Refusal {
     let mut why = Vec::new();
     if needs.dram_bytes > available.dram_bytes {
-        why.push(format!(
-            "a reservation of {} does not fit: {} of DRAM can still be promised",
-            Size(needs.dram_bytes),
-            Size(available.dram_bytes)
-        ));
+        why.push(no_dram(asked, needs, available));
     }
     if let Some(store) = store.filter(|_| needs.store_bytes > available.store_bytes) {
         why.push(format!(
@@ -236,6 +256,23 @@ fn refused(asked: &Request, needs: Room, available: Room, fits: Fit, store: Opti
         Fit::Nothing => ("nothing would fit".to_owned(), Some(0), None),
     };
     Refusal { why: format!("{}; {would}", why.join("; ")), fits_bytes, fits_store_bytes }
+}
+
+/// That DRAM does not suffice, with what is set aside beside the reservation.
+fn no_dram(asked: &Request, needs: Room, available: Room) -> String {
+    let (reserved, overhead) = (Size(asked.intent.reserved_bytes()), Size(asked.overhead_bytes));
+    let available = Size(available.dram_bytes);
+    match (reserved.0, overhead.0) {
+        (_, 0) => format!("a reservation of {reserved} does not fit: {available} of DRAM can still be promised"),
+        (0, _) => format!(
+            "no space fits: {overhead} are set aside for memory that is not managed, and {available} of DRAM can still be promised"
+        ),
+        (..) => format!(
+            "a reservation of {reserved} does not fit: with {overhead} set aside for memory that is not managed it takes {}, and \
+             {available} of DRAM can still be promised",
+            Size(needs.dram_bytes)
+        ),
+    }
 }
 
 fn check_versions(message: &Attach) -> Result<(), Refusal> {

@@ -3,11 +3,13 @@
 use crate::attach::{Refusal, request};
 use crate::config::SHARES_MAX;
 use crate::node::Node;
+use crate::observe::Look;
 use crate::spaces::Identity;
 use crate::state::Record;
 use crate::wire::{self, Amount, Change};
 use memvisor_policy::Intent;
 use memvisor_proto::size::Size;
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use tracing::info;
 
@@ -32,16 +34,39 @@ pub enum ChangeError {
 pub struct DrainError {
     /// DRAM that the spaces would take beside what they are charged for, in bytes.
     pub needed_bytes: u64,
-    /// What is free, in bytes.
+    /// What of that can be had, in bytes.
     pub free_bytes: u64,
+    /// What is missing, in bytes. It may be more than the difference: what the spaces hold by now may have been promised to others.
+    pub missing_bytes: u64,
+    /// What can be promised to all spaces together, in bytes.
+    pub promisable_bytes: u64,
     /// Each space with what it would take, the most first.
     pub by_space: Vec<(String, u64)>,
+    /// The others with what they were promised, the most first.
+    pub promised: Vec<(String, u64)>,
 }
 
-impl DrainError {
-    /// What is missing, in bytes.
-    pub fn missing_bytes(&self) -> u64 {
-        self.needed_bytes.saturating_sub(self.free_bytes)
+/// What a drain would take, and what there is for it, in bytes.
+struct Drain {
+    /// Beside what its spaces are charged for.
+    needed_bytes: u64,
+    /// Of that, what can be had.
+    free_bytes: u64,
+    missing_bytes: u64,
+}
+
+impl Drain {
+    /// Spaces that hold `charged_bytes` will hold `whole_bytes`. What was promised to nobody else is `room_bytes`; `idle_bytes` are held
+    /// by nobody, and drains that are under way take `coming_bytes` of those.
+    fn of(whole_bytes: u64, charged_bytes: u64, room_bytes: u64, idle_bytes: u64, coming_bytes: u64) -> Self {
+        let needed_bytes = whole_bytes.saturating_sub(charged_bytes);
+        let idle_bytes = idle_bytes.saturating_sub(coming_bytes);
+        let beyond_bytes = whole_bytes.saturating_sub(room_bytes);
+        Self {
+            needed_bytes,
+            free_bytes: room_bytes.saturating_sub(charged_bytes).min(idle_bytes),
+            missing_bytes: needed_bytes.saturating_sub(idle_bytes).max(beyond_bytes),
+        }
     }
 }
 
@@ -74,37 +99,57 @@ impl Node {
         Ok(())
     }
 
-    /// Asks spaces to bring all their pages back to plain DRAM, if they fit.
+    /// Asks spaces to bring all their pages back to plain DRAM, if they fit: beside what nobody holds, beside what all others were
+    /// promised, used or not, and beside other drains.
     ///
     /// # Errors
-    /// Says how much is missing; nobody drains then.
+    /// Says how much is missing and who was promised the rest; nobody drains then.
     pub fn drain(&mut self, ids: &[Identity]) -> Result<wire::Drained, DrainError> {
         self.step();
-        let needs: Vec<(String, u64)> = ids
-            .iter()
-            .filter_map(|id| {
-                let (record, space) = self.space(*id)?;
-                let look = space.observer.last();
-                Some((record.name.clone(), look.footprint_bytes().saturating_sub(look.charged_bytes)))
-            })
-            .collect();
-        let needed_bytes = needs.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
-        let free_bytes = self.situation(memvisor_sys::clock::now_ns()).host.free_bytes;
-        if needed_bytes > free_bytes {
-            let mut by_space = needs;
-            by_space.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-            return Err(DrainError { needed_bytes, free_bytes, by_space });
+        let ids: BTreeSet<Identity> = ids.iter().copied().filter(|id| self.attached.contains_key(id)).collect();
+        let situation = self.situation(memvisor_sys::clock::now_ns());
+        let others = self.promised(&situation, None, |id| ids.contains(&id));
+        let promisable = self.promisable(&situation, None);
+        let room = promisable.besides(others.iter().map(|(_, promised)| promised));
+        let looks = || ids.iter().filter_map(|id| self.space(*id)).map(|(record, at)| (record, at.observer.last()));
+        let whole = |record: &Record, look: &Look| look.footprint_bytes().max(record.intent.reserved_bytes());
+        let set_aside = sum(ids.iter().map(|id| self.set_aside_bytes(Some(*id))));
+        let drain = Drain::of(
+            sum(looks().map(|(record, look)| whole(record, look))),
+            sum(looks().map(|(_, look)| look.charged_bytes)),
+            room.dram_bytes.saturating_sub(set_aside),
+            situation.host.free_bytes,
+            self.coming_bytes(&ids),
+        );
+        if drain.missing_bytes > 0 {
+            let more = |look: &Look| look.footprint_bytes().saturating_sub(look.charged_bytes);
+            let promised = others.iter().map(|(record, promised)| (record.name.clone(), promised.needs().dram_bytes));
+            return Err(DrainError {
+                needed_bytes: drain.needed_bytes,
+                free_bytes: drain.free_bytes,
+                missing_bytes: drain.missing_bytes,
+                promisable_bytes: promisable.dram_bytes,
+                by_space: most_first(looks().map(|(record, look)| (record.name.clone(), more(look)))),
+                promised: most_first(promised),
+            });
         }
-        for id in ids {
+        let names: Vec<String> = looks().map(|(record, _)| record.name.clone()).collect();
+        for id in &ids {
             if let Some(space) = self.attached.get(id) {
                 space.view.drain();
             }
         }
         // Their targets follow at once.
         self.step();
-        let names: Vec<String> = needs.into_iter().map(|(name, _)| name).collect();
-        info!(?names, needed_bytes, "draining");
-        Ok(wire::Drained { names, needed_bytes, free_bytes })
+        info!(?names, drain.needed_bytes, "draining");
+        Ok(wire::Drained { names, needed_bytes: drain.needed_bytes, free_bytes: drain.free_bytes })
+    }
+
+    /// What drains that are under way will take beside what their spaces hold, but those of some, in bytes.
+    fn coming_bytes(&self, but: &BTreeSet<Identity>) -> u64 {
+        let others = self.attached.iter().filter(|(id, _)| !but.contains(id)).map(|(_, space)| space.observer.last());
+        let draining = others.filter(|look| look.drains);
+        sum(draining.map(|look| look.footprint_bytes().saturating_sub(look.charged_bytes)))
     }
 
     /// Calls drains off, however far they are; who does not drain stays as he is. Gives those that did.
@@ -122,6 +167,17 @@ impl Node {
         info!(?names, "no longer draining");
         names
     }
+}
+
+fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// Who has something, the most first.
+fn most_first(amounts: impl Iterator<Item = (String, u64)>) -> Vec<(String, u64)> {
+    let mut amounts: Vec<(String, u64)> = amounts.filter(|(_, bytes)| *bytes > 0).collect();
+    amounts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    amounts
 }
 
 /// What is wanted after a change.
@@ -187,6 +243,23 @@ mod tests {
 
     fn intent(reservation_bytes: u64, limit_bytes: Option<u64>) -> Intent {
         Intent { reservation_bytes, limit_bytes, ..Intent::default() }
+    }
+
+    #[test]
+    fn a_drain_fits_what_nobody_else_holds_or_was_promised_to_the_byte() {
+        let missing = |whole, charged, room, idle, coming| Drain::of(whole, charged, room, idle, coming).missing_bytes;
+        assert_eq!(
+            (missing(100, 40, 100, 60, 0), missing(100, 40, 99, 60, 0)),
+            (0, 1),
+            "others were promised the rest"
+        );
+        assert_eq!(
+            (missing(100, 40, 900, 59, 0), missing(100, 40, 900, 69, 10)),
+            (1, 1),
+            "others hold the rest, or will"
+        );
+        assert_eq!(missing(100, 100, 90, 0, 0), 10, "what it holds was promised to another");
+        assert_eq!(Drain::of(100, 40, 70, 80, 60).free_bytes, 20);
     }
 
     #[test]

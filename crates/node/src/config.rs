@@ -7,6 +7,7 @@
 //! state = "/var/lib/memvisor"     # names, numbers, history
 //! record = "/var/log/memvisor/plans.jsonl"   # every plan with what it was made from; left out: none
 //! tax = 0.75                      # what idle memory costs its owner, 0 to 0.99
+//! overhead = "8M"                 # set aside for each space at its admission: memory of it that is not managed
 //!
 //! [thresholds]                    # free DRAM at which states begin, as parts
 //! high = 0.06
@@ -23,6 +24,7 @@
 //!
 //! [sample]                        # how use is measured
 //! period = "30s"                  # of time in which the program runs
+//! pages = 100                     # hidden in each of them, of each process; 1 to 256: more tell more and cost more faults
 //!
 //! [classes.batch]                 # what a space of the class has when neither it nor a rule says
 //! shares = 250
@@ -41,6 +43,7 @@
 //! ```
 
 use crate::rules::{self, RuleTable};
+use memvisor_core::sample::{PAGES_DEFAULT, PAGES_MAX};
 use memvisor_policy::{Class, Settings, Tax, Thresholds};
 use memvisor_proto::attach;
 use memvisor_proto::rules::Rules;
@@ -66,6 +69,10 @@ const SAMPLE_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Less often nothing would be known of a program for a day.
 const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
+/// What is set aside for each space, in bytes, if nobody says otherwise: pagers were seen to take 0.7 to 7 MiB of their own in a member,
+/// and a program of one process has some stacks and tables of its libraries beside that.
+const OVERHEAD_BYTES: u64 = 8 << 20;
+
 /// A configuration that can be used.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -79,10 +86,14 @@ pub struct Config {
     pub state: PathBuf,
     /// Where each plan is recorded, if anywhere.
     pub record: Option<PathBuf>,
+    /// What is set aside for each space at its admission, for its memory that is not managed.
+    pub overhead: Bytes,
     /// What the policy may turn.
     pub settings: Settings,
     /// The least time of a period of the samplers of use, in run time of the program.
     pub sample_period: Duration,
+    /// Pages that a sampler chooses in a period.
+    pub sample_pages: u32,
     /// What a space of a class has when nobody says.
     pub classes: BTreeMap<Class, ClassTable>,
     /// Stores that rules may name.
@@ -250,6 +261,7 @@ struct File {
     state: Option<PathBuf>,
     record: Option<PathBuf>,
     tax: Option<Tax>,
+    overhead: Option<Bytes>,
     thresholds: Option<Spanned<Thresholds>>,
     #[serde(default)]
     calm: Calm,
@@ -283,12 +295,21 @@ struct Calm {
 #[serde(deny_unknown_fields)]
 struct SampleTable {
     period: Option<Spanned<Time>>,
+    pages: Option<Spanned<u64>>,
 }
 
 impl SampleTable {
-    fn period(self) -> Result<Duration, Wrong> {
-        let Some(period) = self.period else { return Ok(SAMPLE_PERIOD) };
-        let (span, Time(period)) = (period.span(), period.into_inner());
+    fn pages(&self) -> Result<u32, Wrong> {
+        let Some(pages) = &self.pages else { return Ok(PAGES_DEFAULT) };
+        match u32::try_from(*pages.get_ref()) {
+            Ok(number @ 1..=PAGES_MAX) => Ok(number),
+            _ => Err((format!("a sample is of 1 to {PAGES_MAX} pages, and {} are not", pages.get_ref()), pages.span())),
+        }
+    }
+
+    fn period(&self) -> Result<Duration, Wrong> {
+        let Some(period) = &self.period else { return Ok(SAMPLE_PERIOD) };
+        let (span, Time(period)) = (period.span(), *period.get_ref());
         if (SAMPLE_PERIOD_MIN..=SAMPLE_PERIOD_MAX).contains(&period) {
             return Ok(period);
         }
@@ -361,7 +382,7 @@ impl File {
         }
         let thresholds = self.thresholds.map_or_else(|| Ok(Thresholds::default()), in_order)?;
         let settings = self.calm.settings(self.tax, thresholds);
-        let sample_period = self.sample.period()?;
+        let (sample_period, sample_pages) = (self.sample.period()?, self.sample.pages()?);
         let stores = stores(self.store)?;
         let rules = rules::compile(self.rule, &stores, users)?;
         Ok(Config {
@@ -370,8 +391,10 @@ impl File {
             directory: self.directory.unwrap_or_else(|| attach::SYSTEM_DIRECTORY.into()),
             state: self.state.unwrap_or_else(|| SYSTEM_STATE.into()),
             record: self.record,
+            overhead: self.overhead.unwrap_or(Bytes(OVERHEAD_BYTES)),
             settings,
             sample_period,
+            sample_pages,
             classes: self.classes,
             stores,
             rules,
@@ -463,8 +486,8 @@ mod tests {
     fn the_example_in_the_documentation_is_a_configuration() {
         let config = parse(&example()).unwrap();
         assert_eq!((config.dram, config.period), (Dram::Percent(75), Duration::from_secs(1)));
-        assert_eq!(config.settings, Settings::default());
-        assert_eq!(config.sample_period, SAMPLE_PERIOD);
+        assert_eq!((config.settings, config.overhead), (Settings::default(), Bytes(OVERHEAD_BYTES)));
+        assert_eq!((config.sample_period, config.sample_pages), (SAMPLE_PERIOD, PAGES_DEFAULT));
         assert_eq!(config.classes[&Class::Batch].shares, Some(Shares(250)));
         assert_eq!((config.stores[0].name.as_str(), config.stores[0].capacity), ("nvme", Bytes(200 << 30)));
         let rule = Rule {
@@ -500,8 +523,15 @@ mod tests {
             ("dram = \"1G\"\ncolour = 1", "node.toml, line 2, column 1: ", "unknown field `colour`"),
             ("period = \"1s\"", "node.toml, line 1, column 1: ", "missing field `dram`"),
             ("dram = \"1G\"\ntax = 1.0", "node.toml, line 2, column 7: ", "a tax is a part from 0 to 0.99"),
+            ("dram = \"1G\"\noverhead = \"some\"", "node.toml, line 2, column 12: ", "does not start with a number"),
             ("dram = \"1G\"\n[thresholds]\nhigh = 0.01", "node.toml, line 2, column 1: ", "thresholds fall"),
             ("dram = \"1G\"\n[sample]\nperiod = \"1ms\"", "node.toml, line 3, column 10: ", "100 ms to 60 m"),
+            (
+                "dram = \"1G\"\n[sample]\npages = 257",
+                "node.toml, line 3, column 9: ",
+                "1 to 256 pages, and 257 are not",
+            ),
+            ("dram = \"1G\"\n[sample]\npages = 0", "node.toml, line 3, column 9: ", "1 to 256 pages"),
             ("dram = \"1G\"\n[calm]\nstalled = 2.0", "node.toml, line 3, column 11: ", "no part from 0 to 1"),
             ("dram = \"1G\"\n[classes.slow]\nshares = 1", "node.toml, line 2, column 10: ", "unknown variant `slow`"),
             ("dram = \"1G\"\n[classes.batch]\nshares = 0", "node.toml, line 3, column 10: ", "shares are 1 to"),

@@ -26,6 +26,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::{error, info, warn};
 
+/// The service manager is told that the loop turns so many times in the time after which it would end the node.
+const SIGNS_PER_WATCHDOG: u32 = 3;
+/// How often it is told if it does not say after what time that is.
+const SIGN_USUAL: Duration = Duration::from_secs(10);
+
 /// How long an answer that was begun may take when the node stops.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -158,6 +163,7 @@ impl Signals {
 enum Event {
     Period,
     HandOut,
+    Sign,
     Reload,
     Stop,
 }
@@ -178,6 +184,8 @@ async fn live(doors: Doors, node: SharedNode) -> Result<(), RunError> {
         ticks
     };
     let (mut periods, mut hands) = (ticks(period), ticks(period / HANDS_PER_PERIOD));
+    // Of this loop like all else: when that stands still, nothing is said.
+    let mut signs = ticks(between_signs());
     loop {
         let event = tokio::select! {
             biased;
@@ -185,11 +193,14 @@ async fn live(doors: Doors, node: SharedNode) -> Result<(), RunError> {
             _ = signals.interrupt.recv() => Event::Stop,
             _ = signals.reload.recv() => Event::Reload,
             _ = periods.tick() => Event::Period,
+            _ = signs.tick() => Event::Sign,
             _ = hands.tick() => Event::HandOut,
         };
         match event {
-            Event::Period => {
-                lock(&node).period();
+            Event::Period => lock(&node).period(),
+            Event::Sign => {
+                // Who has the node for good has stopped it.
+                drop(lock(&node));
                 tell_manager(&[NotifyState::Watchdog]);
             }
             Event::HandOut => lock(&node).hand_out(),
@@ -208,6 +219,15 @@ async fn live(doors: Doors, node: SharedNode) -> Result<(), RunError> {
     }
     close(&directory);
     Ok(())
+}
+
+/// Time between two signs of life to the service manager, which says by itself how long it waits for one.
+fn between_signs() -> Duration {
+    let mut asked_us = 0;
+    match sd_notify::watchdog_enabled(false, &mut asked_us) {
+        true => (Duration::from_micros(asked_us) / SIGNS_PER_WATCHDOG).max(Duration::from_millis(1)),
+        false => SIGN_USUAL,
+    }
 }
 
 fn reload(node: &SharedNode) {

@@ -12,6 +12,8 @@ pub struct Known<'a> {
     pub name: &'a str,
     /// What its pager is told, in bytes.
     pub told_bytes: u64,
+    /// What is still set aside for its memory that is not managed, in bytes.
+    pub set_aside_bytes: u64,
 }
 
 /// Others that are named in sentences: those that matter most.
@@ -38,7 +40,19 @@ pub fn explain(
         .collect();
     others.sort_by_key(|other| std::cmp::Reverse(other.reason.tax_bytes));
     let reason = reason(grant, this.told_bytes);
-    let sentences = Sentences { name: this.name, grant, space, reason: &reason, plan, settings, others: &others }.all();
+    let unmanaged = unmanaged(situation, known);
+    let sentences = Sentences {
+        name: this.name,
+        grant,
+        space,
+        reason: &reason,
+        plan,
+        settings,
+        others: &others,
+        set_aside_bytes: this.set_aside_bytes,
+        unmanaged: &unmanaged,
+    }
+    .all();
     Some(wire::Explanation {
         name: this.name.to_owned(),
         sentences,
@@ -48,6 +62,14 @@ pub fn explain(
         reason,
         others,
     })
+}
+
+/// Each space with its memory that is not managed, in bytes, the most first.
+fn unmanaged(situation: &Situation, known: &BTreeMap<SpaceId, Known<'_>>) -> Vec<(String, u64)> {
+    let of = |space: &Space| Some((known.get(&space.id)?.name.to_owned(), space.observation.overhead_bytes));
+    let mut all: Vec<(String, u64)> = situation.spaces.iter().filter_map(of).filter(|(_, bytes)| *bytes > 0).collect();
+    all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    all
 }
 
 fn reason(grant: &Grant, told_bytes: u64) -> wire::Reason {
@@ -93,12 +115,24 @@ struct Sentences<'a> {
     plan: &'a Plan,
     settings: &'a Settings,
     others: &'a [wire::Other],
+    set_aside_bytes: u64,
+    /// Memory that is not managed of all spaces, the most first.
+    unmanaged: &'a [(String, u64)],
 }
 
 impl Sentences<'_> {
     fn all(&self) -> Vec<String> {
-        let all =
-            [Some(self.bound()), self.promise(), self.tax(), self.taxed(), self.step(), self.told(), self.action()];
+        let all = [
+            Some(self.bound()),
+            self.promise(),
+            self.unmanaged(),
+            self.overhead(),
+            self.tax(),
+            self.taxed(),
+            self.step(),
+            self.told(),
+            self.action(),
+        ];
         all.into_iter().flatten().collect()
     }
 
@@ -140,6 +174,33 @@ impl Sentences<'_> {
             )
         } else {
             format!("Its reservation of {reserved} is kept.")
+        })
+    }
+
+    /// Whose memory that nobody can take is missing where a promise is broken.
+    fn unmanaged(&self) -> Option<String> {
+        self.reason.promise.filter(|promise| promise.kept_bytes < promise.reserved_bytes)?;
+        let all_bytes = self.unmanaged.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+        let named: Vec<String> =
+            self.unmanaged.iter().take(NAMED_MAX).map(|(name, bytes)| format!("{name} ({})", Size(*bytes))).collect();
+        (all_bytes > 0).then(|| {
+            format!(
+                "{} of the DRAM are memory of programs that is not managed, and that nobody can take: {}.",
+                Size(all_bytes),
+                named.join(", ")
+            )
+        })
+    }
+
+    /// What it has beside what it is charged for.
+    fn overhead(&self) -> Option<String> {
+        let held_bytes = self.space.observation.overhead_bytes;
+        let aside = match self.set_aside_bytes {
+            0 => String::new(),
+            bytes => format!(", and {} more are set aside for it", Size(bytes)),
+        };
+        (held_bytes > 0).then(|| {
+            format!("Beside that its programs have {} that are not managed and not divided{aside}.", Size(held_bytes))
         })
     }
 
@@ -262,7 +323,7 @@ mod tests {
             .map(|space| {
                 let name = names[space.id.0 as usize - 1];
                 let grant = plan.grants.iter().find(|grant| grant.id == space.id).unwrap();
-                (space.id, Known { name, told_bytes: grant.target_bytes })
+                (space.id, Known { name, told_bytes: grant.target_bytes, set_aside_bytes: 3 << 20 })
             })
             .collect();
         explain(SpaceId(id), &situation, &plan, &settings, &known).unwrap()
@@ -288,6 +349,23 @@ mod tests {
         assert!(said.sentences.iter().any(|sentence| sentence.contains("is broken")), "{:?}", said.sentences);
         let promise = said.reason.promise.unwrap();
         assert!(promise.kept_bytes < promise.reserved_bytes);
+    }
+
+    #[test]
+    fn memory_that_is_not_managed_is_named_and_whose_it_is_where_it_breaks_a_promise() {
+        let with = |overhead_bytes, mut space: Space| {
+            space.observation.overhead_bytes = overhead_bytes;
+            space
+        };
+        let spaces = || vec![with(5 << 20, space(1, 3 * GIB, 4 * GIB, GIB)), with(2 * GIB, space(2, 0, GIB, GIB))];
+        let kept = explained(1, spaces(), 16 * GIB).sentences.join(" ");
+        let beside = "Beside that its programs have 5 MiB that are not managed and not divided, and 3 MiB more are set aside for it.";
+        assert!(kept.contains(beside) && !kept.contains("nobody can take"), "{kept}");
+        let broken = explained(1, spaces(), 4 * GIB).sentences.join(" ");
+        assert!(
+            broken.contains("is broken") && broken.contains("nobody can take: job (2 GiB), cache (5 MiB)."),
+            "{broken}"
+        );
     }
 
     #[test]
@@ -318,7 +396,8 @@ mod tests {
             spaces: vec![space(1, 0, 2 * GIB, GIB)],
         };
         let (plan, _) = plan(&situation, &settings, &Memory::default());
-        let known = |told_bytes| BTreeMap::from([(SpaceId(1), Known { name: "cache", told_bytes })]);
+        let known =
+            |told_bytes| BTreeMap::from([(SpaceId(1), Known { name: "cache", told_bytes, set_aside_bytes: 0 })]);
         let said = |told| explain(SpaceId(1), &situation, &plan, &settings, &known(told)).unwrap().sentences.join(" ");
         let target = plan.grants[0].target_bytes;
         assert!(said(target - target / 10).contains("have still to come back"));

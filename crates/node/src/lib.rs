@@ -23,6 +23,7 @@ pub mod config;
 pub mod daemon;
 pub mod explain;
 pub mod history;
+pub mod living;
 pub mod machine;
 pub mod metrics;
 pub mod node;

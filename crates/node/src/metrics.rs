@@ -97,7 +97,7 @@ impl Text {
     fn spaces(&mut self, spaces: &[Space]) {
         use Kind::{Counter, Gauge};
         type Of = fn(&Space) -> f64;
-        let metrics: [(&str, Kind, &str, Of); 17] = [
+        let metrics: [(&str, Kind, &str, Of); 19] = [
             ("memvisor_space_target_bytes", Gauge, "DRAM granted by the plan.", |s| s.target_bytes as f64),
             ("memvisor_space_budget_bytes", Gauge, "What the pager is told.", |s| s.budget_bytes as f64),
             ("memvisor_space_charged_bytes", Gauge, "DRAM charged.", |s| s.charged_bytes as f64),
@@ -110,6 +110,15 @@ impl Text {
             ("memvisor_space_shares", Gauge, "Weight.", |s| f64::from(s.intent.shares)),
             ("memvisor_space_members", Gauge, "Processes.", |s| s.members as f64),
             ("memvisor_space_pressure_ratio", Gauge, "Part of the time in which it waited for memory.", |s| s.pressure),
+            ("memvisor_space_watched_pages", Gauge, "Pages whose uses are followed for the curve.", |s| {
+                s.watched_pages as f64
+            }),
+            (
+                "memvisor_space_rechecks_total",
+                Counter,
+                "Pages hidden only to see when they are used again: what the curve costs.",
+                |s| s.counters.rechecks as f64,
+            ),
             ("memvisor_space_faults_total", Counter, "Faults served.", |s| s.counters.faults as f64),
             ("memvisor_space_evictions_total", Counter, "Pages moved out.", |s| s.counters.evictions as f64),
             ("memvisor_space_stalls_total", Counter, "Faults that waited for a frame.", |s| s.counters.stalls as f64),

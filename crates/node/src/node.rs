@@ -3,6 +3,7 @@
 //! ```text
 //!   look at each space ─▶ situation ─▶ policy::plan ─▶ handing out: lower, look again, raise ─▶ headers
 //!        (also those of the last node that are still to come back: they hold what they held, and cannot be told less)
+//!        (and those whose keeper has ended while their processes go on: nobody but their headers is there to be told)
 //! ```
 //! Everything here is called by one thread at a time and waits for nobody. What must outlive the process is in [`Kept`]; a
 //! number that a pager was told is believed as it is there and not as the header says, which is the owner's to write.
@@ -49,11 +50,19 @@ const BLOCK_MIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Session(pub u64);
 
-/// A space that is attached.
+/// A space that is attached, or was and whose processes go on.
 pub(crate) struct Attached {
-    pub(crate) session: Session,
+    /// Its connection; `None` when that has ended.
+    pub(crate) session: Option<Session>,
     pub(crate) view: SpaceView,
     pub(crate) observer: Observer,
+}
+
+impl Attached {
+    /// Whether a process of it, which is one of user `uid`, goes on.
+    fn lives(&self, uid: u32) -> bool {
+        self.view.processes().into_iter().any(|process| process.lives(uid))
+    }
 }
 
 /// What the last plan was made from, and what came out.
@@ -70,12 +79,14 @@ pub struct Node {
     pub(crate) stall: Stall,
     pub(crate) kept: Kept,
     pub(crate) attached: BTreeMap<Identity, Attached>,
-    /// Spaces of the last node that have not come back yet, each with the process that keeps it.
-    absent: BTreeMap<Identity, Fd>,
+    /// Spaces of the last node that have not come back yet, each with the process that keeps it, as long as that is waited for.
+    absent: BTreeMap<Identity, Option<Fd>>,
     pub(crate) history: History,
     pub(crate) planned: Option<Planned>,
     pub(crate) plans: u64,
     pub(crate) started_ns: u64,
+    /// When this process started, in clock ticks after boot.
+    started_ticks: u64,
     pub(crate) uid: u32,
     directory: StateDirectory,
     recorder: Recorder,
@@ -123,7 +134,7 @@ impl Node {
         let directory = StateDirectory::open(&config.state).map_err(state_error)?;
         let history = History::open(&directory.history()).map_err(state_error)?;
         let kept = load(&directory).map_err(state_error)?;
-        let absent = kept.spaces.iter().filter_map(|(id, record)| Some((*id, keeper_of(record)?))).collect();
+        let absent = kept.spaces.iter().map(|(id, record)| (*id, keeper_of(record))).collect();
         let mut node = Self {
             recorder: Recorder::to(config.record.clone()),
             config_path: path.to_owned(),
@@ -136,6 +147,8 @@ impl Node {
             planned: None,
             plans: 0,
             started_ns: clock::now_ns(),
+            // Of a machine that does not say, nobody is older.
+            started_ticks: process::start_ticks(process::getpid()).unwrap_or(0),
             uid: process_uid(),
             directory,
             config,
@@ -170,9 +183,11 @@ impl Node {
         };
         let old = &self.config;
         note(new.dram != old.dram, "dram");
+        note(new.overhead != old.overhead, "overhead");
         note(new.settings != old.settings, "settings of the policy");
         note(new.classes != old.classes, "classes");
         note(new.sample_period != old.sample_period, "period of samples");
+        note(new.sample_pages != old.sample_pages, "pages of a sample");
         note(new.stores != old.stores, "stores");
         note(new.rules != old.rules, "rules");
         note(new.period != old.period, "period (after a restart)");
@@ -189,7 +204,7 @@ impl Node {
             ..new
         };
         for space in self.attached.values_mut() {
-            space.view.set_sample_period(self.config.sample_period);
+            space.view.set_sample(self.config.sample_period, self.config.sample_pages);
             space.observer.sample_period = self.config.sample_period;
         }
         self.publish_rules();
@@ -211,35 +226,53 @@ impl Node {
         let session = Session(self.sessions);
         self.absent.remove(&id);
         self.kept.spaces.insert(id, record);
-        view.set_sample_period(self.config.sample_period);
+        view.set_sample(self.config.sample_period, self.config.sample_pages);
         let mut observer = Observer::default();
         observer.sample_period = self.config.sample_period;
         observer.look(&view, clock::now_ns(), Depth::Processes);
-        self.attached.insert(id, Attached { session, view, observer });
+        self.attached.insert(id, Attached { session: Some(session), view, observer });
         session
+    }
+
+    /// Whether process `pid` was there before this one. Only such a one can have been here when another node was.
+    pub(crate) fn is_older(&self, pid: u32) -> bool {
+        process::start_ticks(pid).is_ok_and(|started_ticks| started_ticks < self.started_ticks)
     }
 
     /// The connection of a space ended. Does nothing when it has another by now.
     pub fn detach(&mut self, id: Identity, session: Session) {
-        let is_current = self.attached.get(&id).is_some_and(|space| space.session == session);
-        if !is_current {
-            return;
-        }
-        self.attached.remove(&id);
-        if let Some(record) = self.kept.spaces.remove(&id) {
-            info!(space = %record.name, "gone");
+        let Some(space) = self.attached.get_mut(&id).filter(|space| space.session == Some(session)) else { return };
+        space.session = None;
+        self.forget_the_dead();
+        if let Some(record) = self.kept.spaces.get_mut(&id) {
+            warn!(space = %record.name, keeper = record.keeper_pid, "nobody keeps it any more, and its processes go on");
+            // Nor is anybody waited for by a node that comes after this one.
+            (record.keeper_pid, record.keeper_start) = (0, 0);
         }
         // Others are told at once what has come back.
         self.step();
         self.save();
     }
 
-    /// Forgets absent spaces whose keeper has ended, and all after a time; what they held has come back.
+    /// Forgets spaces that nobody keeps when their last process has ended, and absent ones when their keeper has too or did not come
+    /// for a time: what they held has come back.
     fn forget_the_dead(&mut self) {
         let waits = clock::now_ns().saturating_sub(self.started_ns) < ABSENT_NS_MAX;
-        self.absent.retain(|_, keeper| waits && process::pidfd_alive(keeper));
+        let records = &self.kept.spaces;
+        let owner = |id: &Identity| records.get(id).map_or(0, |record| record.uid);
+        self.absent.retain(|id, keeper| {
+            *keeper = keeper.take().filter(|keeper| waits && process::pidfd_alive(keeper));
+            keeper.is_some() || records.get(id).is_some_and(Record::lives)
+        });
+        self.attached.retain(|id, space| space.session.is_some() || space.lives(owner(id)));
         let (attached, absent) = (&self.attached, &self.absent);
-        self.kept.spaces.retain(|id, _| attached.contains_key(id) || absent.contains_key(id));
+        self.kept.spaces.retain(|id, record| {
+            let is_there = attached.contains_key(id) || absent.contains_key(id);
+            if !is_there {
+                info!(space = %record.name, "gone");
+            }
+            is_there
+        });
     }
 
     /// The space that is called `name`, if it is attached.
@@ -295,8 +328,12 @@ impl Node {
         if let Some(attached) = self.attached.get(&id) {
             let look = attached.observer.last();
             let intent = match look.drains {
-                // All of it comes back to plain DRAM, whatever was wished before.
-                true => Intent { reservation_bytes: look.footprint_bytes(), limit_bytes: None, ..record.intent },
+                // All of it comes back to plain DRAM, whatever was wished before. From then on it is promised.
+                true => Intent {
+                    reservation_bytes: look.footprint_bytes().max(record.intent.reserved_bytes()),
+                    limit_bytes: None,
+                    ..record.intent
+                },
                 false => record.intent,
             };
             return space(intent, attached.observer.observation());
@@ -309,7 +346,16 @@ impl Node {
             active_bytes: believed.map_or(record.charged_bytes, |believed| believed.active_bytes),
             ..Observation::default()
         };
-        space(record.intent, observation)
+        let intent = match self.absent.get(&id) {
+            // Nobody comes back who could be told less.
+            Some(None) => Intent {
+                reservation_bytes: record.held_bytes().max(record.intent.reserved_bytes()),
+                limit_bytes: None,
+                ..record.intent
+            },
+            Some(Some(_)) | None => record.intent,
+        };
+        space(intent, observation)
     }
 
     /// What can be promised to all spaces together: of DRAM, and of one store; of no store where the host promises none.
@@ -358,6 +404,7 @@ impl Node {
             let depth = if record.number.0 % PROCESSES_EVERY == turn { Depth::Processes } else { Depth::Words };
             let look = space.observer.look(&space.view, now_ns, depth);
             record.charged_bytes = look.charged_bytes;
+            record.processes = space.view.processes();
         }
     }
 
@@ -396,8 +443,7 @@ impl Node {
     /// What can be told to those who are attached: without what others use, and what absent spaces were told.
     fn supply(&self, planned: &Planned) -> Supply {
         let absent = self.absent.keys().filter_map(|id| self.kept.spaces.get(id));
-        let absent_bytes =
-            absent.map(|record| record.told_bytes.max(record.charged_bytes)).fold(0, u64::saturating_add);
+        let absent_bytes = absent.map(Record::held_bytes).fold(0, u64::saturating_add);
         let most_bytes = capacity::observed_bytes(&planned.situation);
         Supply {
             dram_bytes: most_bytes.saturating_sub(absent_bytes),

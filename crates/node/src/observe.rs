@@ -50,6 +50,8 @@ pub struct Look {
     pub fault_ns_max: u64,
     /// Memory of its programs that is not managed, in bytes.
     pub overhead_bytes: u64,
+    /// Pages whose uses are followed for the curve.
+    pub watched_pages: u64,
     /// What is in use, and what was taken and is wanted back, in bytes.
     pub active_bytes: u64,
     /// The same by the latest samples, in bytes, if these contradict it.
@@ -71,6 +73,7 @@ impl Default for Look {
             fault_ns: Box::new([0; HISTOGRAM_WORDS]),
             fault_ns_max: 0,
             overhead_bytes: 0,
+            watched_pages: 0,
             active_bytes: 0,
             latest_bytes: None,
         }
@@ -122,6 +125,8 @@ pub struct Rates {
     pub refaults_per_s: f64,
     /// Pages moved out, each second.
     pub evictions_per_s: f64,
+    /// Pages hidden only to see when they are used again, each second.
+    pub rechecks_per_s: f64,
     /// Part of the time that a member spent in faults on pages that had been moved out, on the average.
     pub pressure: f64,
     /// Growth of the footprint, in bytes.
@@ -265,6 +270,7 @@ impl Observer {
             fault_ns,
             fault_ns_max: self.totals.fault_ns_max,
             overhead_bytes,
+            watched_pages: live().map(|member| member.curve().watched_pages()).fold(0, u64::saturating_add),
             active_bytes: 0,
             latest_bytes: None,
         }
@@ -324,6 +330,7 @@ impl Rates {
             faults_per_s,
             refaults_per_s,
             evictions_per_s: rate(|counters| counters.evictions),
+            rechecks_per_s: rate(|counters| counters.rechecks),
             pressure: (waited_s * part / seconds / now.members.max(1) as f64).min(1.0),
             growth_bytes: now.footprint_bytes().saturating_sub(then.footprint_bytes()),
         }
@@ -361,6 +368,7 @@ impl Counts {
                 evictions: get(member.evictions()),
                 stalls: get(member.stalls()),
                 lost: get(member.lost()),
+                rechecks: member.curve().rechecks(),
                 ..Counters::default()
             },
             fault_ns: fault_ns.to_vec(),
@@ -381,6 +389,7 @@ impl Counts {
             (&mut sum.evictions, a.evictions, b.evictions),
             (&mut sum.stalls, a.stalls, b.stalls),
             (&mut sum.lost, a.lost, b.lost),
+            (&mut sum.rechecks, a.rechecks, b.rechecks),
         ] {
             *sum = sum.saturating_add(now.saturating_sub(then));
         }

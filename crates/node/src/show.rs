@@ -150,11 +150,13 @@ impl Node {
             store_bytes: record.store_bytes,
             store_full: look.store_full,
             members: look.members,
+            watched_pages: look.watched_pages,
             counters: look.counters,
             rates: wire::Rates {
                 faults_per_s: rates.faults_per_s,
                 refaults_per_s: rates.refaults_per_s,
                 evictions_per_s: rates.evictions_per_s,
+                rechecks_per_s: rates.rechecks_per_s,
             },
             pressure: rates.pressure,
             fault_ns_p99: look.fault_ns_quantile(0.99),
@@ -185,6 +187,8 @@ impl Node {
             present_bytes,
             resolved_bytes: curve.resolved_pages() * page_bytes,
             first_touches_per_s: curve.first_touches(),
+            watched_pages: space.observer.last().watched_pages,
+            rechecks_per_s: space.observer.rates().rechecks_per_s,
             points: (2..=12).map(point).collect(),
         })
     }
@@ -193,12 +197,11 @@ impl Node {
     pub fn show_explanation(&self, id: Identity) -> Option<wire::Explanation> {
         let (record, _) = self.space(id)?;
         let planned = self.planned.as_ref()?;
-        let names: BTreeMap<policy::SpaceId, explain::Known> = self
-            .kept
-            .spaces
-            .values()
-            .map(|record| (record.number, explain::Known { name: &record.name, told_bytes: record.told_bytes }))
-            .collect();
+        let known = self.kept.spaces.iter().map(|(id, record)| {
+            let set_aside_bytes = self.set_aside_bytes(Some(*id));
+            (record.number, explain::Known { name: &record.name, told_bytes: record.told_bytes, set_aside_bytes })
+        });
+        let names: BTreeMap<policy::SpaceId, explain::Known> = known.collect();
         explain::explain(record.number, &planned.situation, &planned.plan, &self.config.settings, &names)
     }
 }

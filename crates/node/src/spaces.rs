@@ -3,6 +3,7 @@
 //! The file is the owner's, who may be anybody: it is opened only if it is a memory file of that user, sealed against
 //! shrinking, and begins like a space. What its words say is believed of nobody but the space itself.
 
+use crate::living::Process;
 use memvisor_policy::{Class, DomainId, Intent};
 use memvisor_proto::space::{MAGIC, MEMBERS_MAX, VERSION, class, member_state};
 use memvisor_proto::{Header, Layout, Member};
@@ -134,10 +135,28 @@ impl SpaceView {
     /// The members that run or have ended and are not buried yet, each with its number.
     pub fn members(&self) -> impl Iterator<Item = (usize, Member<'_>)> {
         (0..MEMBERS_MAX)
-            .map(|at| (at, Member(self.0.words(Layout::MEMBERS + at * MEMBER_BYTES, Member::WORDS))))
-            // Blocks are taken from the front; to look behind the last would give each a page of memory.
-            .take_while(|(_, member)| get(member.state()) != member_state::FREE || get(member.joined_ns()) != 0)
+            .map(|at| (at, self.block(at)))
+            .take_while(|(_, member)| Self::was_taken(member))
             .filter(|(_, member)| matches!(get(member.state()), member_state::LIVE | member_state::DEAD))
+    }
+
+    /// The processes of the members that come or run.
+    pub fn processes(&self) -> Vec<Process> {
+        let blocks = (0..MEMBERS_MAX).map(|at| self.block(at)).take_while(Self::was_taken);
+        let is_there = |member: &Member<'_>| matches!(get(member.state()), member_state::JOINING | member_state::LIVE);
+        let process = |member: Member<'_>| {
+            Some(Process { pid: u32::try_from(get(member.pid())).ok()?, start_ticks: get(member.start_ticks()) })
+        };
+        blocks.filter(is_there).filter_map(process).filter(|process| process.pid != 0).collect()
+    }
+
+    fn block(&self, at: usize) -> Member<'_> {
+        Member(self.0.words(Layout::MEMBERS + at * MEMBER_BYTES, Member::WORDS))
+    }
+
+    /// Blocks are taken from the front; to look behind the last would give each a page of memory.
+    fn was_taken(member: &Member<'_>) -> bool {
+        get(member.state()) != member_state::FREE || get(member.joined_ns()) != 0
     }
 
     /// The intent that the header holds.
@@ -189,9 +208,10 @@ impl SpaceView {
         set(self.header().blocked_until_ns(), until_ns);
     }
 
-    /// Tells its pagers how long a period of their samplers is at least.
-    pub fn set_sample_period(&self, period: Duration) {
+    /// Tells its pagers how long a period of their samplers is at least, and how many pages are chosen in each.
+    pub fn set_sample(&self, period: Duration, pages: u32) {
         set(self.header().sample_period_ms(), period.as_millis() as u64);
+        set(self.header().sample_pages(), u64::from(pages));
     }
 
     /// DRAM that it is charged for, in bytes.

@@ -4,6 +4,7 @@
 //! finds its name, its number and its intent here, and its target in its own header; the node, which spaces are still to
 //! come back.
 
+use crate::living::Process;
 use crate::spaces::Identity;
 use memvisor_policy::{Intent, Memory, SpaceId};
 use memvisor_sys::process;
@@ -36,7 +37,7 @@ pub struct Record {
     pub charged_bytes: u64,
     /// When it attached first, in milliseconds since 1970.
     pub since_ms: u64,
-    /// The process that keeps it.
+    /// The process that keeps it; 0 when nobody does any more.
     pub keeper_pid: u32,
     /// When that process started, in clock ticks: tells it from a later one of the same number.
     pub keeper_start: u64,
@@ -52,12 +53,25 @@ pub struct Record {
     /// What it holds at most, in bytes, if its owner said so.
     #[serde(default)]
     pub size_bytes: Option<u64>,
+    /// Its processes, as they were seen last.
+    #[serde(default)]
+    pub processes: Vec<Process>,
 }
 
 impl Record {
     /// Whether the process that keeps it still runs, so that it will attach again.
     pub fn keeper_lives(&self) -> bool {
         process::start_ticks(self.keeper_pid) == Ok(self.keeper_start)
+    }
+
+    /// What it has or may take without asking, in bytes.
+    pub fn held_bytes(&self) -> u64 {
+        self.told_bytes.max(self.charged_bytes)
+    }
+
+    /// Whether a process of it still runs, so that its memory is there.
+    pub fn lives(&self) -> bool {
+        self.processes.iter().any(|process| process.lives(self.uid))
     }
 }
 
@@ -224,6 +238,7 @@ mod tests {
             store_bytes: 0,
             store_path: None,
             size_bytes: None,
+            processes: Vec::new(),
         };
         let spaces = BTreeMap::from([(Identity(5), record)]);
         Kept { version: VERSION, next_number: 4, memory: Memory::default(), spaces }

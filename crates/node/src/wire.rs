@@ -231,7 +231,7 @@ pub struct Space {
     pub id: String,
     /// Whose it is.
     pub uid: u32,
-    /// The process that keeps it.
+    /// The process that keeps it; 0 when that has ended and processes of the space go on.
     pub keeper_pid: u32,
     /// The process that was started in it.
     pub program_pid: u32,
@@ -267,6 +267,9 @@ pub struct Space {
     pub store_full: bool,
     /// Processes in it.
     pub members: u64,
+    /// Pages whose uses are followed for the curve.
+    #[serde(default)]
+    pub watched_pages: u64,
     /// Its counters since it attached to this node.
     pub counters: Counters,
     /// How fast they grow.
@@ -325,6 +328,9 @@ pub struct Counters {
     pub blocked_faults: u64,
     /// The time that they waited, in nanoseconds.
     pub blocked_ns: u64,
+    /// Pages hidden only to see when they are used again, which costs a fault: what the curve costs.
+    #[serde(default)]
+    pub rechecks: u64,
 }
 
 /// Counters, each second, over the last period.
@@ -336,6 +342,9 @@ pub struct Rates {
     pub refaults_per_s: f64,
     /// Pages moved out.
     pub evictions_per_s: f64,
+    /// Pages hidden only to see when they are used again.
+    #[serde(default)]
+    pub rechecks_per_s: f64,
 }
 
 /// An amount: a number of bytes, or a text such as `512M`.
@@ -506,6 +515,12 @@ pub struct Curve {
     pub resolved_bytes: u64,
     /// First touches, each second: no size spares them.
     pub first_touches_per_s: f64,
+    /// Pages whose uses are followed for it, which stand for all.
+    #[serde(default)]
+    pub watched_pages: u64,
+    /// What that costs: pages hidden only to see when they are used again, each second; each is a fault.
+    #[serde(default)]
+    pub rechecks_per_s: f64,
     /// By rising size, from a quarter of the present one to one and a half of it.
     pub points: Vec<CurvePoint>,
 }
@@ -541,7 +556,7 @@ pub struct Drained {
     pub names: Vec<String>,
     /// DRAM that they will take beside what they are charged for.
     pub needed_bytes: u64,
-    /// What the host has free for it.
+    /// What can be had for it: free, not promised to others, and not about to be taken by other drains.
     pub free_bytes: u64,
 }
 

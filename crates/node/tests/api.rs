@@ -185,6 +185,63 @@ fn a_drain_that_does_not_fit_is_refused_with_numbers_and_one_that_does_is_asked_
 }
 
 #[test]
+fn a_drain_takes_nothing_that_others_were_promised_used_or_not() {
+    let node = NodeProcess::start("300MiB", "overhead = 0\n");
+    let (mut keeps, mut paged) = (FakeSpace::new("keeps").reserve(150 * MIB), FakeSpace::new("paged"));
+    for space in [&mut keeps, &mut paged] {
+        space.attach(&node, false);
+        space.join();
+    }
+    keeps.hold(2 * MIB);
+    paged.hold(60 * MIB);
+    paged.store(143 * MIB);
+    node.plans_on();
+    assert!(node.host().free_bytes > 143 * MIB, "it would fit if nobody had been promised anything");
+    let (status, problem) = node.ask("POST", "/v1/drain", r#"{"names":["paged"]}"#).unwrap_err();
+    assert_eq!(status, 409);
+    for part in ["paged 143 MiB", "keeps 150 MiB", "promised to others"] {
+        assert!(problem.error.contains(part), "{part} is not in {}", problem.error);
+    }
+    assert!(problem.missing_bytes.unwrap() > 0 && problem.fits_bytes.unwrap() < 143 * MIB, "{problem:?}");
+    assert_eq!(paged.header().drain().load(Ordering::Relaxed), 0);
+    // What is not promised any more may be taken.
+    node.ask("PATCH", "/v1/spaces/keeps", r#"{"reservation":"10M"}"#).unwrap();
+    node.ask("POST", "/v1/drain", r#"{"names":["paged"]}"#).unwrap();
+}
+
+#[test]
+fn what_drains_or_has_drained_is_given_to_no_other_drain_and_to_no_new_space() {
+    let node = NodeProcess::start("300MiB", "overhead = 0\n");
+    let mut spaces = ["first", "second"].map(FakeSpace::new);
+    for space in &mut spaces {
+        space.attach(&node, false);
+        space.join();
+        space.hold(20 * MIB);
+        space.store(140 * MIB);
+    }
+    node.plans_on();
+    node.ask("POST", "/v1/drain", r#"{"names":["first"]}"#).unwrap();
+    let refused = |what: &str| {
+        let (status, problem) = node.ask("POST", "/v1/drain", r#"{"names":["second"]}"#).unwrap_err();
+        assert_eq!(status, 409, "{what}");
+        assert!(problem.error.contains("first 160 MiB"), "{what}: {}", problem.error);
+        let mut new = FakeSpace::new("new").reserve(150 * MIB);
+        let message = new.message(false);
+        assert!(new.refusal(&node, &message).0.contains("150 MiB does not fit"), "{what}");
+    };
+    refused("it is under way");
+    spaces[0].hold(160 * MIB);
+    spaces[0].store(0);
+    spaces[0].member().drained().store(1, Ordering::Relaxed);
+    until("it has let go", || node.space("first").drain == wire::DrainState::Drained);
+    refused("it is over");
+    node.ask("POST", "/v1/drain/cancel", "").unwrap();
+    node.ask("POST", "/v1/drain", r#"{"names":["second"]}"#).unwrap_err();
+    let mut new = FakeSpace::new("new").reserve(150 * MIB);
+    new.attach(&node, false);
+}
+
+#[test]
 fn a_drain_that_is_called_off_is_no_longer_asked_for_in_the_header_and_what_it_was_granted_is_taken_back() {
     let node = NodeProcess::start("1GiB", "");
     let (mut small, mut other) = (FakeSpace::new("small"), FakeSpace::new("other"));
@@ -226,6 +283,20 @@ fn a_configuration_that_cannot_be_used_leaves_the_old_one_in_force() {
     process::kill(node.pid(), SIGHUP).unwrap();
     until("the new one is in force", || node.host().tax == 0.25 && node.host().dram_bytes == 512 * MIB);
     until("the rules are written anew", || rules() != before);
+}
+
+#[test]
+fn how_use_is_sampled_is_in_the_header_and_follows_the_configuration() {
+    let node = NodeProcess::start("1GiB", "[sample]\nperiod = \"2s\"\npages = 17\n");
+    let mut space = FakeSpace::new("x");
+    space.attach(&node, false);
+    let words =
+        || [space.header().sample_period_ms(), space.header().sample_pages()].map(|w| w.load(Ordering::Relaxed));
+    assert_eq!(words(), [2000, 17]);
+    node.configure("1GiB", "[sample]\npages = 256\n");
+    let reloaded = node.ask("POST", "/v1/reload", "").unwrap();
+    assert!(reloaded.contains("pages of a sample"), "{reloaded}");
+    assert_eq!(words(), [30_000, 256]);
 }
 
 #[test]
@@ -316,6 +387,29 @@ fn counters_do_not_fall_when_a_member_ends() {
     member.joined_ns().store(2, Ordering::Relaxed);
     member.state().store(member_state::LIVE, Ordering::Relaxed);
     until("the next one in its block counts anew", || node.space("x").counters.faults == 1005);
+}
+
+#[test]
+fn what_a_curve_costs_is_shown_with_the_space_and_in_the_metrics() {
+    let node = NodeProcess::start("1GiB", "");
+    let mut space = FakeSpace::new("x");
+    space.attach(&node, false);
+    space.join();
+    // As a recorder writes it: looks in the fifth word, pages that are watched in the upper half of the eighth.
+    let words = space.member().curve().0;
+    words[4].store(700, Ordering::Relaxed);
+    words[7].store(300 << 32 | 50, Ordering::Relaxed);
+    until("it is shown", || {
+        let shown = node.space("x");
+        (shown.counters.rechecks, shown.watched_pages) == (700, 300)
+    });
+    until("it is a rate", || {
+        words[4].fetch_add(10, Ordering::Relaxed);
+        node.space("x").rates.rechecks_per_s > 0.0
+    });
+    let text = node.get("/metrics");
+    assert!(text.contains("memvisor_space_watched_pages{space=\"x\"} 300"), "{text}");
+    assert!(text.contains("memvisor_space_rechecks_total{space=\"x\"} "), "{text}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{FakeSpace, MIB, NodeProcess, as_nobody, until};
+use memvisor_node::wire;
 use memvisor_proto::attach::{Answer, Attach, StoreSize, VERSION, line};
 use memvisor_proto::space::class;
 use std::path::Path;
@@ -58,6 +59,30 @@ fn a_reservation_that_does_not_fit_is_refused_with_one_that_does() {
     let (_, fits_now) = next.refusal(&node, &message);
     assert!(fits_now.unwrap() <= fits_bytes / 2 + MIB);
     assert_eq!(node.names(), ["modest"]);
+}
+
+#[test]
+fn what_is_set_aside_for_unmanaged_memory_is_promised_to_nobody_and_no_promise_breaks_when_it_is_taken() {
+    let node = NodeProcess::start("300MiB", "overhead = \"48M\"\n");
+    let (mut hog, mut keeps) = (FakeSpace::new("hog"), FakeSpace::new("keeps").reserve(300 * MIB));
+    hog.attach(&node, false);
+    let message = keeps.message(false);
+    let (why, fits_bytes) = keeps.refusal(&node, &message);
+    assert!(why.contains("48 MiB set aside for memory that is not managed"), "{why}");
+    keeps.wish.reservation_bytes = fits_bytes.unwrap() - MIB;
+    keeps.attach(&node, false);
+    keeps.hold(MIB);
+    // The hog is this process, which nothing of is managed.
+    hog.join();
+    let taken = std::hint::black_box(vec![7u8; 40 << 20]);
+    until("it is seen", || node.space("hog").overhead_bytes >= 40 * MIB);
+    node.plans_on();
+    let said: wire::Explanation = serde_json::from_str(&node.get("/v1/spaces/keeps/explain")).unwrap();
+    let promise = said.reason.promise.unwrap();
+    assert_eq!(promise.kept_bytes, promise.reserved_bytes, "{:?}", said.sentences);
+    let said: wire::Explanation = serde_json::from_str(&node.get("/v1/spaces/hog/explain")).unwrap();
+    assert!(said.sentences.iter().any(|said| said.contains("not managed")), "{:?}", said.sentences);
+    drop(taken);
 }
 
 #[test]
@@ -134,7 +159,7 @@ fn who_says_how_much_it_holds_must_find_a_place_for_it_in_its_reservation_and_it
 }
 
 #[test]
-fn a_space_that_attaches_again_is_never_refused_for_want_of_memory() {
+fn a_space_older_than_the_node_that_attaches_again_is_not_refused_for_want_of_memory() {
     let node = NodeProcess::start("1GiB", "");
     let mut space = FakeSpace::new("old");
     let header = space.header();
@@ -203,6 +228,34 @@ fn a_rule_says_what_a_space_leaves_open() {
     assert_eq!((intent.shares, intent.reservation_bytes), (250, 64 * MIB));
     let compiled = std::fs::read_to_string(node.directory().join("rules")).unwrap();
     assert!(compiled.contains("name=job*\tmanage=1\tset-name=work\treservation=67108864"), "{compiled}");
+}
+
+/// Says that it attaches again, with a reservation that nobody promised.
+#[test]
+fn the_process_that_was_never_here() {
+    let Some(directory) = std::env::var_os("MEMVISOR_TEST_DIRECTORY") else { return };
+    let mut claims = FakeSpace::new("claims").reserve(8 << 30);
+    claims.header().reservation_bytes().store(8 << 30, Ordering::Relaxed);
+    println!("too much: {:?}", claims.say(Path::new(&directory), &line(&claims.message(true))));
+    let mut modest = FakeSpace::new("modest").reserve(MIB);
+    modest.header().reservation_bytes().store(8 << 30, Ordering::Relaxed);
+    println!("modest: {:?}", modest.say(Path::new(&directory), &line(&modest.message(true))));
+}
+
+#[test]
+fn a_space_younger_than_the_node_was_never_here_whatever_it_says_and_whoever_it_is() {
+    let node = NodeProcess::start("1GiB", "");
+    let directory = node.directory();
+    let variables = [("MEMVISOR_TEST_DIRECTORY", directory.to_str().unwrap())];
+    let mut own = std::process::Command::new(std::env::current_exe().unwrap());
+    own.args(["--exact", "the_process_that_was_never_here", "--nocapture"]).envs(variables);
+    let own = String::from_utf8_lossy(&own.output().unwrap().stdout).into_owned();
+    let nobody = as_nobody(&node.scratch, "the_process_that_was_never_here", &variables);
+    for said in [Some(own), nobody].into_iter().flatten() {
+        assert!(said.contains("too much: Refused") && said.contains("8 GiB does not fit"), "{said}");
+        assert!(said.contains("modest: Attached"), "it is a new one, and as a new one it fits: {said}");
+    }
+    assert!(node.host().reserved_bytes <= 2 * MIB);
 }
 
 /// Attaches a space of its own, and one that is another's.

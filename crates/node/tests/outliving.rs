@@ -3,7 +3,8 @@
 mod common;
 
 use common::{FakeSpace, MIB, NodeProcess, until};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 
 #[test]
 fn the_process_of_a_node() {
@@ -112,4 +113,76 @@ fn a_configuration_that_cannot_be_used_does_not_start() {
     let output = node.command().stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("the configuration cannot be used"), "{said}");
+}
+
+/// A process that does nothing, ended with it.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_space_without_its_keeper_stays_and_is_told_its_target_as_long_as_a_process_of_it_lives() {
+    let node = NodeProcess::start("1GiB", "");
+    let (mut stays, mut other) = (FakeSpace::new("stays").reserve(300 * MIB), FakeSpace::new("other"));
+    let mut program = Sleeper::new();
+    stays.attach(&node, false);
+    stays.join_as(program.0.id());
+    stays.hold(400 * MIB);
+    other.attach(&node, false);
+    other.hold(300 * MIB);
+    node.plans_on();
+    stays.leave();
+    until("it is seen that nobody keeps it", || node.space("stays").keeper_pid == 0);
+    node.plans_on();
+    assert!(other.told_bytes() <= 624 * MIB, "what it holds is nobody else's: {}", other.told_bytes());
+    assert_eq!(node.space("stays").charged_bytes, 400 * MIB);
+    node.ask("PATCH", "/v1/spaces/stays", r#"{"limit":"350M"}"#).unwrap();
+    until("it is told its target all the same", || stays.told_bytes() <= 350 * MIB);
+    let planned_ns = || stays.header().planned_ns().load(Ordering::Relaxed);
+    let then = planned_ns();
+    until("again and again", || planned_ns() > then);
+    let mut greedy = FakeSpace::new("greedy").reserve(700 * MIB);
+    let message = greedy.message(false);
+    greedy.refusal(&node, &message);
+    // Nobody waits for it, so its process is there as a zombie: that holds no memory.
+    program.0.kill().unwrap();
+    until("its last process is missed", || node.names() == ["other"]);
+    until("its DRAM went to the other", || other.told_bytes() > 800 * MIB);
+    greedy.attach(&node, false);
+}
+
+#[test]
+fn a_space_that_was_left_by_its_keeper_before_the_node_was_killed_is_not_forgotten_either() {
+    let mut node = NodeProcess::start("1GiB", "");
+    let (mut stays, mut other) = (FakeSpace::new("stays"), FakeSpace::new("other"));
+    let mut program = Sleeper::new();
+    stays.attach(&node, false);
+    stays.join_as(program.0.id());
+    stays.hold(400 * MIB);
+    other.attach(&node, false);
+    node.plans_on();
+    stays.leave();
+    until("it is seen that nobody keeps it", || node.space("stays").keeper_pid == 0);
+    node.plans_on();
+    node.kill();
+    node.start_again();
+    other.attach(&node, true);
+    node.plans_on();
+    assert!(other.told_bytes() <= 624 * MIB, "what it holds is nobody else's: {}", other.told_bytes());
+    let mut greedy = FakeSpace::new("greedy").reserve(700 * MIB);
+    let message = greedy.message(false);
+    greedy.refusal(&node, &message);
+    program.0.kill().unwrap();
+    until("its DRAM went to the other", || other.told_bytes() > 800 * MIB);
 }

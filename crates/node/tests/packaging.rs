@@ -6,13 +6,24 @@ use common::{NodeProcess, until};
 use memvisor_sys::process;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const SIGHUP: i32 = 1;
 
 #[test]
 fn the_process_of_a_node() {
     common::be_the_node();
+}
+
+/// The command that is a node, as a manager at `path` starts it that ends it when it hears nothing for two seconds.
+fn managed(node: &NodeProcess, path: &Path) -> Command {
+    let plain = node.command();
+    let mut command = Command::new("sh");
+    command.args(["-c", "export WATCHDOG_PID=$$; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "2000000").stdout(Stdio::null());
+    command
 }
 
 #[test]
@@ -40,7 +51,7 @@ fn the_service_manager_is_told_of_start_life_reload_and_end() {
             }
         });
     };
-    let mut child = node.command().env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    let mut child = managed(&node, &path).spawn().unwrap();
     hears("READY=1");
     hears("WATCHDOG=1");
     hears("WATCHDOG=1");
@@ -51,6 +62,27 @@ fn the_service_manager_is_told_of_start_life_reload_and_end() {
     process::kill(child.id(), process::SIGTERM).unwrap();
     hears("STOPPING=1");
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_watchdog_is_told_more_often_than_it_asks_however_seldom_the_node_plans() {
+    let mut node = NodeProcess::start("1GiB", "");
+    node.kill();
+    node.configure_with("1GiB", "60s", "");
+    let path = node.scratch.0.join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(50))).unwrap();
+    let mut child = managed(&node, &path).spawn().unwrap();
+    let told = (0..3).map_while(|_| {
+        let mut buffer = [0; 4096];
+        // Within one period of plans, of which none is over then.
+        let length = manager.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    });
+    let told: Vec<String> = told.collect();
+    process::kill(child.id(), process::SIGTERM).unwrap();
+    child.wait().unwrap();
+    assert_eq!(told.iter().filter(|said| said.contains("WATCHDOG=1")).count(), 2, "{told:?}");
 }
 
 #[test]

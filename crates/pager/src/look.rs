@@ -19,14 +19,15 @@ use crate::monitor::{Monitor, Parking};
 use crate::regions::Arming;
 use crate::windows::WindowMap;
 use memvisor_core::curve::{Recorder, Use};
-use memvisor_core::sample::{Candidates, Event, Moment, PAGES_DEFAULT, PERIOD_NS_DEFAULT, Period, Sampler};
+use memvisor_core::sample::{Candidates, Event, Moment, PAGES_DEFAULT, PERIOD_NS_DEFAULT, Period, Sampler, pages_of};
 use memvisor_core::{PAGE_BYTES, PageIndex, RUN_PAGES, WINDOW_PAGES};
 use memvisor_sys::clock;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Pages parked for looks before the monitor listens again.
 const LOOKS_MAX: usize = 16;
-/// Plain memory is looked into at so many places: with more than a sample has pages hardly any two of its pages lie in one.
+/// Plain memory is looked into at so many places: with more than a sample usually has pages hardly any two of its pages lie in one.
+/// Of larger samples two may; more places would cost faults whoever is sampled.
 const PROBES_MAX: usize = 128;
 /// What is armed at such a place: a run.
 const PROBE_BYTES: usize = RUN_PAGES * PAGE_BYTES;
@@ -234,6 +235,7 @@ impl Monitor {
                 self.looking.renewing = Some(0);
             }
         }
+        self.looking.sampler.want(pages_of(self.header.sample_pages().load(Relaxed)));
         self.looking.period.get_or_insert_with(|| Period::begun(at));
         self.looking.sampler.heard(Event::PeriodBegan, self.block.sample());
     }

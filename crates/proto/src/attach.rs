@@ -66,7 +66,7 @@ pub struct Attach {
     /// What it wants, if the node has not said otherwise before. The words of the header say what is in force.
     pub intent: Wish,
     /// It has attached before, to this node or an earlier one: its promises are in force and it is not refused for want
-    /// of memory.
+    /// of memory. A node that does not know it believes that only of a process that is older than itself.
     pub again: bool,
 }
 

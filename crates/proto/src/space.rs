@@ -155,6 +155,9 @@ impl<'a> Header<'a> {
         blocked_faults = 37;
         /// The time that they waited, in nanoseconds.
         blocked_ns = 38;
+        /// How many pages the sampler of activity chooses in a period; 0 for the usual number. A pager that does not know the word
+        /// chooses as many.
+        sample_pages = 39;
     }
 }
 

@@ -21,6 +21,10 @@ pub struct Picture {
     pub resolved_bytes: u64,
     /// First touches each second: no size spares them.
     pub first_touches_per_s: f64,
+    /// Pages whose uses are followed for it.
+    pub watched_pages: u64,
+    /// Pages hidden each second only to see when they are used again: what it costs.
+    pub rechecks_per_s: f64,
     /// DRAM that is granted, in bytes.
     pub target_bytes: u64,
     /// DRAM that is charged, in bytes.
@@ -43,6 +47,8 @@ impl Picture {
             highs: line(|point| point.loads_per_s_high),
             resolved_bytes: curve.resolved_bytes,
             first_touches_per_s: curve.first_touches_per_s,
+            watched_pages: curve.watched_pages,
+            rechecks_per_s: curve.rechecks_per_s,
             target_bytes: space.target_bytes,
             charged_bytes: space.charged_bytes,
         }
@@ -90,6 +96,8 @@ pub mod tests {
             present_bytes: 512 << 20,
             resolved_bytes: 256 << 20,
             first_touches_per_s: 12.0,
+            watched_pages: 512,
+            rechecks_per_s: 20.0,
             points: points.map(point).to_vec(),
         };
         let space = wire::Space { target_bytes: 384 << 20, charged_bytes: 380 << 20, ..wire::Space::default() };

@@ -52,7 +52,12 @@ fn place(picture: &Picture) -> String {
         }
         text.push('\n');
     }
-    text + &format!("{} first touches/s come at every size\n", rate(picture.first_touches_per_s))
+    text += &format!("{} first touches/s come at every size\n", rate(picture.first_touches_per_s));
+    text + &format!(
+        "it costs {} faults/s at most: {} pages are watched\n",
+        rate(picture.rechecks_per_s),
+        picture.watched_pages
+    )
 }
 
 #[cfg(test)]
@@ -64,7 +69,7 @@ mod tests {
     fn the_curve_falls_from_left_to_right_and_the_axes_say_how_much() {
         let text = text(&knee(), 80);
         let rows: Vec<&str> = text.lines().collect();
-        assert_eq!(rows.len(), usize::from(LINES) + 4);
+        assert_eq!(rows.len(), usize::from(LINES) + 5);
         let braille = |row: &str| row.chars().position(|letter| ('\u{2801}'..='\u{28ff}').contains(&letter));
         let (top, bottom) = (braille(rows[2]).unwrap(), braille(rows[LINES as usize - 2]).unwrap());
         assert!(top < bottom, "{text}");
@@ -78,6 +83,7 @@ mod tests {
             "charged 380 MiB",
             "below 256 MiB only the least",
             "12 first touches/s",
+            "it costs 20 faults/s at most: 512 pages are watched",
         ] {
             assert!(text.contains(said), "{said} is not in\n{text}");
         }

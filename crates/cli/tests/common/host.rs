@@ -6,7 +6,7 @@ use super::Directory;
 use memvisor_node::client::ask;
 use memvisor_node::wire;
 use memvisor_proto::space::MAGIC;
-use memvisor_proto::{Header, Layout};
+use memvisor_proto::{Header, Layout, Member};
 use memvisor_sys::process;
 use memvisor_sys::shared::{SharedFile, SharedMap};
 use std::ffi::CString;
@@ -222,6 +222,12 @@ impl Words {
 
     pub fn header(&self) -> Header<'static> {
         Header(self.0.words(Layout::HEADER, Header::WORDS))
+    }
+
+    /// The blocks of members, of which most were never taken.
+    pub fn members(&self) -> impl Iterator<Item = Member<'static>> + '_ {
+        let block_bytes = Member::WORDS * 8;
+        (0..8).map(move |at| Member(self.0.words(Layout::MEMBERS + at * block_bytes, Member::WORDS)))
     }
 }
 

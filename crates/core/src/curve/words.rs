@@ -151,6 +151,16 @@ impl CurveWords<'_> {
         self.set(GAUGES, (watched as u64) << 32 | u64::from(unseen));
     }
 
+    /// What watching has cost so far, without the rest, see [`Recorded::rechecks`].
+    pub fn rechecks(&self) -> u64 {
+        self.get(RECHECKS)
+    }
+
+    /// Pages that are watched now.
+    pub fn watched_pages(&self) -> u64 {
+        self.get(GAUGES) >> 32
+    }
+
     /// What the words say now. They are read one by one, so a use that is being counted may be in some and not in
     /// others.
     pub fn read(&self) -> Recorded {
@@ -159,6 +169,10 @@ impl CurveWords<'_> {
             *copy = word.load(Ordering::Relaxed);
         }
         Recorded(words)
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.0.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     fn add(&self, at: usize, amount: u64) {

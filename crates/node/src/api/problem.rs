@@ -68,22 +68,38 @@ impl From<ChangeError> for Refused {
 
 impl From<DrainError> for Refused {
     fn from(error: DrainError) -> Self {
-        /// Spaces that are named: those that need most.
-        const NAMED_MAX: usize = 5;
-        let named: Vec<String> =
-            error.by_space.iter().take(NAMED_MAX).map(|(name, bytes)| format!("{name} {}", Size(*bytes))).collect();
-        let missing_bytes = error.missing_bytes();
+        let more = match error.by_space.as_slice() {
+            [] => String::new(),
+            by_space => format!(" ({})", named(by_space)),
+        };
+        let promised = match error.promised.as_slice() {
+            [] => String::new(),
+            promised => format!(
+                ", and of {} that can be promised at all, promised to others, with what is set aside for each, are {}",
+                Size(error.promisable_bytes),
+                named(promised)
+            ),
+        };
         let what = format!(
-            "the pages do not fit: {} are needed and {} are free ({})",
+            "the pages do not fit: {} more are needed{more} and {} can be had{promised}",
             Size(error.needed_bytes),
             Size(error.free_bytes),
-            named.join(", ")
         );
-        let way_out = format!("free {}, or drain fewer spaces", Size(missing_bytes));
+        let way_out = format!("free {}, drain fewer spaces, or lower a reservation", Size(error.missing_bytes));
         let mut refused = Self::new(StatusCode::CONFLICT, what, way_out);
-        (refused.problem.missing_bytes, refused.problem.fits_bytes) = (Some(missing_bytes), Some(error.free_bytes));
+        let problem = &mut refused.problem;
+        (problem.missing_bytes, problem.fits_bytes) = (Some(error.missing_bytes), Some(error.free_bytes));
         refused
     }
+}
+
+/// Some spaces with their amounts: those that have most.
+fn named(amounts: &[(String, u64)]) -> String {
+    const NAMED_MAX: usize = 5;
+    let named: Vec<String> =
+        amounts.iter().take(NAMED_MAX).map(|(name, bytes)| format!("{name} {}", Size(*bytes))).collect();
+    let more = if amounts.len() > NAMED_MAX { " and others" } else { "" };
+    named.join(", ") + more
 }
 
 impl From<ConfigError> for Refused {

@@ -76,9 +76,13 @@ impl NodeProcess {
     }
 
     pub fn configure(&self, dram: &str, rest: &str) {
+        self.configure_with(dram, "100ms", rest);
+    }
+
+    pub fn configure_with(&self, dram: &str, period: &str, rest: &str) {
         let (directory, state) = (self.directory(), self.scratch.0.join("state"));
         let text = format!(
-            "dram = \"{dram}\"\nperiod = \"100ms\"\ndirectory = \"{}\"\nstate = \"{}\"\n{rest}",
+            "dram = \"{dram}\"\nperiod = \"{period}\"\ndirectory = \"{}\"\nstate = \"{}\"\n{rest}",
             directory.display(),
             state.display()
         );
@@ -236,6 +240,15 @@ impl FakeSpace {
     pub fn join(&self) {
         let member = self.member();
         member.pid().store(u64::from(std::process::id()), Ordering::Relaxed);
+        member.joined_ns().store(1, Ordering::Relaxed);
+        member.state().store(member_state::LIVE, Ordering::Release);
+    }
+
+    /// Its only member is process `pid`.
+    pub fn join_as(&self, pid: u32) {
+        let member = self.member();
+        member.pid().store(u64::from(pid), Ordering::Relaxed);
+        member.start_ticks().store(process::start_ticks(pid).unwrap(), Ordering::Relaxed);
         member.joined_ns().store(1, Ordering::Relaxed);
         member.state().store(member_state::LIVE, Ordering::Release);
     }
