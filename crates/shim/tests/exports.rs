@@ -44,8 +44,8 @@ const JEMALLOC: [&str; 11] = [
 /// Mappings.
 const MMAP: [&str; 6] = ["mmap", "mmap64", "munmap", "mremap", "mprotect", "madvise"];
 
-/// What looks at affinities or hands them on.
-const WHOLE: [&str; 15] = [
+/// What looks at affinities or hands them on, and what starts programs.
+const WHOLE: [&str; 18] = [
     "pthread_create",
     "posix_spawn",
     "posix_spawnp",
@@ -56,6 +56,9 @@ const WHOLE: [&str; 15] = [
     "execvp",
     "execvpe",
     "fexecve",
+    "execl",
+    "execle",
+    "execlp",
     "vfork",
     "sched_getaffinity",
     "sched_setaffinity",
