@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Directory, Said, have, memvisor, said, set_mode, shim};
+use common::{Directory, Said, have, memvisor, plain, said, set_mode, shim};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -239,4 +239,16 @@ fn without_userfaultfd_a_program_within_a_run_is_named_and_runs_plain_or_not_at_
         run.complains(126, &["the kernel does not let it be managed: ", "it does not run (--strict)"]);
         assert_eq!(run.out, "");
     }
+}
+
+#[test]
+fn a_program_that_keeps_capabilities_over_a_change_of_user_is_told_why_it_ends() {
+    if shim().is_none() || !have("setpriv") || !is_root() {
+        return;
+    }
+    const WORDS: [&str; 6] = ["--", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"];
+    assert_eq!(said(plain([] as [&str; 0]).args(WORDS)).code, 0);
+    let run = said(memvisor(["run", "--dram", "64M", "--quiet"]).args(WORDS));
+    run.complains(134, &["the C library is about to end it (SIGABRT)", "setpriv … memvisor run"]);
+    assert_eq!(run.err.matches("memvisor: ").count(), 1, "{run:?}");
 }

@@ -1,7 +1,7 @@
 //! The start of a member: the process joins its space and gets a monitor.
 
 use crate::judge::{self, SPACE_VARIABLE};
-use crate::{door, forks, heap, starts, whole};
+use crate::{door, forks, heap, privileges, starts, whole};
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +50,7 @@ extern "C" fn at_start() {
     heap::plainly(|| {
         whole::find();
         starts::find();
+        privileges::find();
         let Some(text) = std::env::var_os(SPACE_VARIABLE) else { return };
         let text = text.to_string_lossy();
         let place = text.strip_suffix(STRICT_MARK);
@@ -210,6 +211,7 @@ fn announce(state: u64) {
 /// not hold any of the program's open.
 fn monitor() -> Result<Monitor, String> {
     let _ = thread::name(c"memvisor");
+    privileges::remember_monitor(thread::gettid());
     thread::unshare_files().map_err(|errno| format!("descriptors cannot be kept apart ({errno})"))?;
     let _ = thread::close_range(0, u32::MAX);
     let Invitation { keeper, log, space } = INVITATION.get().ok_or("there is no invitation")?.clone();

@@ -13,6 +13,7 @@ mod lane;
 mod linker;
 mod malloc;
 mod pieces;
+mod privileges;
 mod raw;
 mod region;
 mod starts;

@@ -66,6 +66,20 @@ const WHOLE: [&str; 18] = [
     "pthread_setaffinity_np",
 ];
 
+/// Changes of user and group.
+const PRIVILEGES: [&str; 10] = [
+    "setuid",
+    "seteuid",
+    "setreuid",
+    "setresuid",
+    "setgid",
+    "setegid",
+    "setregid",
+    "setresgid",
+    "setgroups",
+    "initgroups",
+];
+
 struct Dynamic {
     exported: BTreeSet<String>,
     imported: BTreeSet<String>,
@@ -101,7 +115,7 @@ fn dynamic() -> Dynamic {
 }
 
 fn intended() -> BTreeSet<String> {
-    MALLOC.into_iter().chain(JEMALLOC).chain(MMAP).chain(WHOLE).map(str::to_owned).collect()
+    MALLOC.into_iter().chain(JEMALLOC).chain(MMAP).chain(WHOLE).chain(PRIVILEGES).map(str::to_owned).collect()
 }
 
 #[test]
