@@ -20,7 +20,7 @@ use crate::program::Program;
 use crate::report::{KeeperCounts, Report, StoreReport};
 use crate::sample::{Peaks, Sample};
 use crate::size::Size;
-use crate::space::{SPACE_VARIABLE, Space, Terms};
+use crate::space::{SPACE_VARIABLE, Space, Strictness, Terms};
 use crate::status::StatusLine;
 use crate::store_file::{STORE_MIN, StoreFile};
 use crate::supervise::{Notice, Tree};
@@ -281,7 +281,7 @@ impl<'a> Plan<'a> {
         match &self.managed {
             Ok(managed) => {
                 let log = managed.store.as_ref().map(|store| store.file().as_raw_fd());
-                command.env(SPACE_VARIABLE, managed.space.invitation(log));
+                command.env(SPACE_VARIABLE, managed.space.invitation(log, self.strictness()));
                 command.env(preload::PRELOAD_VARIABLE, preload::value(&managed.shim, theirs.as_deref()));
             }
             // memvisor may itself run in a space; a plain program is in none.
@@ -294,6 +294,10 @@ impl<'a> Plan<'a> {
             }
         }
         command
+    }
+
+    fn strictness(&self) -> Strictness {
+        if self.args.strict { Strictness::Strict } else { Strictness::Lenient }
     }
 
     fn pass_on(&self, notice: Notice) {
@@ -388,9 +392,6 @@ fn options(args: &RunArgs) -> u64 {
     let mut options = 0;
     if args.without_move {
         options |= option::WITHOUT_MOVE;
-    }
-    if args.strict {
-        options |= option::STRICT;
     }
     for fault in &args.inject {
         options |= match fault {

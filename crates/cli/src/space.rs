@@ -23,6 +23,15 @@ pub struct Terms {
     pub options: u64,
 }
 
+/// What becomes of a program that cannot be managed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strictness {
+    /// It does not run.
+    Strict,
+    /// It runs unmanaged.
+    Lenient,
+}
+
 /// A space that this process made.
 pub struct Space {
     file: SharedFile,
@@ -128,11 +137,16 @@ impl Space {
         format!("{:016x}{:016x}", self.id[1], self.id[0])
     }
 
-    /// What [`SPACE_VARIABLE`] says: `KEEPER:SPACE:LOG:ID`. The first three are the keeper's process id and its
-    /// descriptors of the memory file and of the log (`-` without one), which members open under `/proc`.
-    pub fn invitation(&self, log_fd: Option<i32>) -> String {
+    /// What [`SPACE_VARIABLE`] says: `KEEPER:SPACE:LOG:ID`, and `:strict` behind it. The first three are the keeper's process
+    /// id and its descriptors of the memory file and of the log (`-` without one), which members open under `/proc`. Who
+    /// cannot join is to know what follows, so that is said here and not in the space.
+    pub fn invitation(&self, log_fd: Option<i32>, strictness: Strictness) -> String {
         let log = log_fd.map_or_else(|| "-".to_owned(), |fd| fd.to_string());
-        format!("{}:{}:{log}:{}", std::process::id(), self.file.fd(), self.id_text())
+        let mark = match strictness {
+            Strictness::Strict => ":strict",
+            Strictness::Lenient => "",
+        };
+        format!("{}:{}:{log}:{}{mark}", std::process::id(), self.file.fd(), self.id_text())
     }
 }
 
@@ -164,7 +178,7 @@ pub mod tests {
     #[test]
     fn an_invitation_opens_the_same_space() {
         let space = small();
-        let text = space.invitation(None);
+        let text = space.invitation(None, Strictness::Lenient);
         let parts: Vec<&str> = text.split(':').collect();
         assert_eq!(parts.len(), 4);
         assert_eq!(parts[2], "-");
@@ -177,6 +191,8 @@ pub mod tests {
             header.id_low().load(Ordering::Relaxed)
         );
         assert_eq!(parts[3], id);
-        assert_eq!(space.invitation(Some(9)).split(':').nth(2), Some("9"));
+        let strict = space.invitation(Some(9), Strictness::Strict);
+        assert_eq!(strict.split(':').nth(2), Some("9"));
+        assert_eq!(strict.strip_suffix(":strict"), Some(&*space.invitation(Some(9), Strictness::Lenient)));
     }
 }

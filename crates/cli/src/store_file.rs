@@ -47,6 +47,8 @@ pub struct StoreFile {
 pub enum StoreError {
     /// The directory of the file is not there.
     NoDirectory(PathBuf),
+    /// What should be a directory on the way to the file is none: the file, and what stands in the way.
+    NotDirectory(PathBuf, PathBuf),
     /// The file is no regular file.
     NotRegular(PathBuf, &'static str),
     /// The file holds something that is not ours.
@@ -74,6 +76,9 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::NoDirectory(path) => write!(f, "there is no directory for the store {}", path.display()),
+            StoreError::NotDirectory(path, blocker) => {
+                write!(f, "no store can be at {}: {} is not a directory", path.display(), blocker.display())
+            }
             StoreError::NotRegular(path, kind) => write!(f, "the store {} is {kind}", path.display()),
             StoreError::Foreign(path, bytes) => write!(
                 f,
@@ -111,6 +116,7 @@ impl Failure for StoreError {
             StoreError::NoDirectory(path) => {
                 format!("mkdir -p {}", path.parent().unwrap_or(Path::new("/")).display())
             }
+            StoreError::NotDirectory(..) => "name a directory, or a file in one".into(),
             StoreError::NotRegular(..) => "name a directory, or a file that is not there yet".into(),
             StoreError::Foreign(path, _) => format!("name another file, or remove it: rm {}", path.display()),
             StoreError::InUse(_) => "name another file, or a directory, which many runs can share".into(),
@@ -222,7 +228,12 @@ fn named(path: &Path) -> Result<(File, Option<PathBuf>), StoreError> {
     let refused = |error: io::Error| StoreError::Refused(path.into(), error);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !directory.is_dir() {
-        return Err(StoreError::NoDirectory(path.into()));
+        // The nearest part of the path that is there: what could be made below it, if it is a directory.
+        let nearest = directory.ancestors().find(|part| part.symlink_metadata().is_ok());
+        return Err(match nearest.filter(|part| !part.is_dir()) {
+            Some(blocker) => StoreError::NotDirectory(path.into(), blocker.into()),
+            None => StoreError::NoDirectory(path.into()),
+        });
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -322,6 +333,17 @@ mod tests {
             assert!(matches!(StoreFile::open(&path, SIZE), Err(StoreError::Foreign(..))));
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_file_on_the_way_to_the_store_is_named_and_no_directory_is_to_be_made_there() {
+        for path in ["/etc/passwd/store", "/etc/passwd/deep/store"] {
+            let error = StoreFile::open(Path::new(path), SIZE).unwrap_err();
+            assert_eq!(error.to_string(), format!("no store can be at {path}: /etc/passwd is not a directory"));
+            assert!(!error.way_out().unwrap().contains("mkdir"));
+        }
+        let error = StoreFile::open(Path::new("/no/such/directory/store"), SIZE).unwrap_err();
+        assert_eq!(error.way_out().as_deref(), Some("mkdir -p /no/such/directory"));
     }
 
     #[test]

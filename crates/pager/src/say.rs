@@ -7,9 +7,12 @@ use std::fmt::Write;
 
 /// A line being built on the stack; what does not fit is cut.
 struct Line {
-    bytes: [u8; 400],
+    bytes: [u8; LINE_BYTES_MAX],
     len: usize,
 }
+
+/// Room for a path, a reason and the way out.
+const LINE_BYTES_MAX: usize = 600;
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
@@ -22,9 +25,22 @@ impl Write for Line {
 
 /// Writes one line to the program's standard error, if it has one.
 pub fn line(text: std::fmt::Arguments<'_>) {
-    let mut line = Line { bytes: [0; 400], len: 0 };
-    let _ = line.write_fmt(format_args!("memvisor: {text}\n"));
-    memvisor_sys::file::write_to_stderr(&line.bytes[..line.len]);
+    let line = Line::of(text);
+    memvisor_sys::say::write_to_stderr(&line.bytes[..line.len]);
+}
+
+/// The same from a thread of the program, which has the program's descriptors.
+pub fn line_of_program(text: std::fmt::Arguments<'_>) {
+    let line = Line::of(text);
+    memvisor_sys::say::write_to_own_stderr(&line.bytes[..line.len]);
+}
+
+impl Line {
+    fn of(text: std::fmt::Arguments<'_>) -> Self {
+        let mut line = Line { bytes: [0; LINE_BYTES_MAX], len: 0 };
+        let _ = line.write_fmt(format_args!("memvisor: {text}\n"));
+        line
+    }
 }
 
 /// A page cannot be brought back true.

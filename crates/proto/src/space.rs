@@ -175,8 +175,6 @@ pub mod class {
 pub mod option {
     /// Never use UFFDIO_MOVE, as on kernels before 6.8.
     pub const WITHOUT_MOVE: u64 = 1;
-    /// A program that cannot be managed must not run.
-    pub const STRICT: u64 = 2;
     /// The store injects faults (tests): a bit is flipped in one load in 64.
     pub const FAULTY_FLIP: u64 = 1 << 8;
     /// The store injects faults (tests): loads of the log stall for a second now and then.

@@ -1,21 +1,22 @@
 //! The start of a member: the process joins its space and gets a monitor.
 
-use crate::{door, forks, heap, whole};
+use crate::judge::{self, SPACE_VARIABLE};
+use crate::{door, forks, heap, privileges, starts, whole};
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicU64, Ordering};
 use memvisor_pager::Stores;
 use memvisor_pager::{MemberIndex, Monitor, Space, Start, leave_behind, say};
 use memvisor_proto::Layout;
-use memvisor_proto::space::{MAGIC, VERSION, option};
+use memvisor_proto::space::{MAGIC, VERSION};
 use memvisor_sys::futex::FutexWord;
 use memvisor_sys::shared::SharedFile;
-use memvisor_sys::{process, thread};
+use memvisor_sys::{Errno, process, thread};
 use std::ffi::CString;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
-/// Where a process finds its space: `KEEPER:SPACE:LOG:ID`, as `memvisor run` writes it.
-const SPACE_VARIABLE: &str = "MEMVISOR_SPACE";
+/// What stands behind an invitation with `--strict`.
+const STRICT_MARK: &str = ":strict";
 /// The exit code of a program that may not run unmanaged and cannot be managed.
 const CANNOT_RUN: c_int = 126;
 /// The stack of a monitor; it uses less than a quarter.
@@ -26,6 +27,8 @@ const READY: u64 = 1;
 const FAILED: u64 = 2;
 /// What became of the monitor that is being started.
 static MONITOR: AtomicU64 = AtomicU64::new(WAITING);
+/// Why there is no monitor.
+static REFUSAL: Mutex<Option<String>> = Mutex::new(None);
 /// The member that this process is, plus one.
 static MEMBER: AtomicU64 = AtomicU64::new(0);
 static INVITATION: OnceLock<Invitation> = OnceLock::new();
@@ -46,8 +49,14 @@ extern "C" fn at_start() {
     heap::start();
     heap::plainly(|| {
         whole::find();
+        starts::find();
+        privileges::find();
         let Some(text) = std::env::var_os(SPACE_VARIABLE) else { return };
-        let joined = accept(&text.to_string_lossy()).and_then(|invitation| {
+        let text = text.to_string_lossy();
+        let place = text.strip_suffix(STRICT_MARK);
+        // Before anything can fail.
+        judge::invited(place.is_some());
+        let joined = accept(place.unwrap_or(&text)).and_then(|invitation| {
             let space = invitation.space;
             INVITATION.get_or_init(|| invitation);
             join(space)
@@ -60,9 +69,9 @@ extern "C" fn at_start() {
 
 /// The program runs unmanaged; with `--strict` it does not run.
 fn give_up(reason: &str) {
-    let strict = INVITATION.get().is_some_and(|invitation| invitation.space.has_option(option::STRICT));
+    let strict = judge::is_strict();
     let consequence = if strict { "it does not run (--strict)" } else { "it runs unmanaged, in plain memory" };
-    say::line(format_args!("process {}: {reason}; {consequence}", process::getpid()));
+    say::line_of_program(format_args!("process {}: {reason}; {consequence}", process::getpid()));
     if strict {
         unsafe extern "C" {
             safe fn _exit(code: c_int) -> !;
@@ -75,11 +84,16 @@ fn give_up(reason: &str) {
 fn accept(text: &str) -> Result<Invitation, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let &[keeper, file, log, id] = parts.as_slice() else {
-        return Err(format!("{SPACE_VARIABLE} is not of the form KEEPER:SPACE:LOG:ID"));
+        return Err(format!("{SPACE_VARIABLE} is not of the form KEEPER:SPACE:LOG:ID[:strict]"));
     };
     let number: u32 = keeper.parse().map_err(|_| format!("{SPACE_VARIABLE} names no process"))?;
     let path = |fd: &str| CString::new(format!("/proc/{keeper}/fd/{fd}")).map_err(|error| error.to_string());
-    let gone = |errno| format!("its space cannot be opened ({errno}); has `memvisor run` ended?");
+    let gone = |errno| match errno {
+        Errno::EACCES | Errno::EPERM => format!(
+            "its space cannot be opened ({errno}): only who has the user and the capabilities of `memvisor run` can join it"
+        ),
+        _ => format!("its space cannot be opened ({errno}); has `memvisor run` ended?"),
+    };
     let shared = SharedFile::open(&path(file)?).map_err(gone)?;
     let map = shared.map(Layout::FILE_BYTES).map_err(|errno| format!("its space cannot be mapped ({errno})"))?;
     let space = Space::new(map);
@@ -123,7 +137,8 @@ fn become_member(space: Space, member: MemberIndex) -> Result<(), String> {
         }
         _ => {
             door::close();
-            Err("the kernel does not let it be managed (see `memvisor doctor`)".into())
+            let reason = REFUSAL.lock().ok().and_then(|mut reason| reason.take()).unwrap_or_default();
+            Err(format!("the kernel does not let it be managed: {reason} (see `memvisor doctor`)"))
         }
     }
 }
@@ -179,7 +194,9 @@ fn monitor_main() {
             monitor.run()
         }
         Err(reason) => {
-            say::line(format_args!("process {}: {reason}", process::getpid()));
+            if let Ok(mut refusal) = REFUSAL.lock() {
+                *refusal = Some(reason);
+            }
             announce(FAILED);
         }
     }
@@ -194,6 +211,7 @@ fn announce(state: u64) {
 /// not hold any of the program's open.
 fn monitor() -> Result<Monitor, String> {
     let _ = thread::name(c"memvisor");
+    privileges::remember_monitor(thread::gettid());
     thread::unshare_files().map_err(|errno| format!("descriptors cannot be kept apart ({errno})"))?;
     let _ = thread::close_range(0, u32::MAX);
     let Invitation { keeper, log, space } = INVITATION.get().ok_or("there is no invitation")?.clone();

@@ -1,7 +1,7 @@
 //! Threads as the program made them, whenever it looks.
 //!
 //! The monitor narrows the affinity of a thread that faults hard, for as long as it does (`follow` in the pager). What
-//! looks at affinities, sets them or hands them on to a new thread or process asks the monitor first to put them back.
+//! looks at affinities, sets them or hands them on to a new thread or process (`starts`) asks the monitor first to put them back.
 //! Calls that go to the kernel without the C library are not seen.
 
 use crate::door;
@@ -9,18 +9,19 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// A function of the library behind this one: the C library, or another that was preloaded too.
-struct Next {
+pub struct Next {
     name: &'static CStr,
     address: AtomicPtr<c_void>,
 }
 
 impl Next {
-    const fn new(name: &'static CStr) -> Self {
+    /// The function of this name.
+    pub const fn new(name: &'static CStr) -> Self {
         Self { name, address: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
     /// Its address. Looked up once: a child that was forked while another thread held the linker's lock must not ask.
-    fn find(&self) -> *mut c_void {
+    pub fn find(&self) -> *mut c_void {
         unsafe extern "C" {
             fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
         }
@@ -66,23 +67,10 @@ macro_rules! whole_first {
     };
 }
 
-type Text = *const c_char;
-type Texts = *const *const c_char;
 type Any = *mut c_void;
 
 whole_first! {
     fn pthread_create(thread: Any, attributes: Any, main: Any, argument: Any) -> c_int = c"pthread_create";
-    fn posix_spawn(pid: Any, path: Text, files: Any, attributes: Any, arguments: Texts, environment: Texts) -> c_int
-        = c"posix_spawn";
-    fn posix_spawnp(pid: Any, file: Text, files: Any, attributes: Any, arguments: Texts, environment: Texts) -> c_int
-        = c"posix_spawnp";
-    fn system(command: Text) -> c_int = c"system";
-    fn popen(command: Text, kind: Text) -> Any = c"popen";
-    fn execv(path: Text, arguments: Texts) -> c_int = c"execv";
-    fn execve(path: Text, arguments: Texts, environment: Texts) -> c_int = c"execve";
-    fn execvp(file: Text, arguments: Texts) -> c_int = c"execvp";
-    fn execvpe(file: Text, arguments: Texts, environment: Texts) -> c_int = c"execvpe";
-    fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int = c"fexecve";
     fn sched_getaffinity(pid: c_int, bytes: usize, set: Any) -> c_int = c"sched_getaffinity";
     fn sched_setaffinity(pid: c_int, bytes: usize, set: Any) -> c_int = c"sched_setaffinity";
     fn pthread_getaffinity_np(thread: usize, bytes: usize, set: Any) -> c_int = c"pthread_getaffinity_np";

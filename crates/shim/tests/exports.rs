@@ -44,8 +44,8 @@ const JEMALLOC: [&str; 11] = [
 /// Mappings.
 const MMAP: [&str; 6] = ["mmap", "mmap64", "munmap", "mremap", "mprotect", "madvise"];
 
-/// What looks at affinities or hands them on.
-const WHOLE: [&str; 15] = [
+/// What looks at affinities or hands them on, and what starts programs.
+const WHOLE: [&str; 18] = [
     "pthread_create",
     "posix_spawn",
     "posix_spawnp",
@@ -56,11 +56,28 @@ const WHOLE: [&str; 15] = [
     "execvp",
     "execvpe",
     "fexecve",
+    "execl",
+    "execle",
+    "execlp",
     "vfork",
     "sched_getaffinity",
     "sched_setaffinity",
     "pthread_getaffinity_np",
     "pthread_setaffinity_np",
+];
+
+/// Changes of user and group.
+const PRIVILEGES: [&str; 10] = [
+    "setuid",
+    "seteuid",
+    "setreuid",
+    "setresuid",
+    "setgid",
+    "setegid",
+    "setregid",
+    "setresgid",
+    "setgroups",
+    "initgroups",
 ];
 
 struct Dynamic {
@@ -98,7 +115,7 @@ fn dynamic() -> Dynamic {
 }
 
 fn intended() -> BTreeSet<String> {
-    MALLOC.into_iter().chain(JEMALLOC).chain(MMAP).chain(WHOLE).map(str::to_owned).collect()
+    MALLOC.into_iter().chain(JEMALLOC).chain(MMAP).chain(WHOLE).chain(PRIVILEGES).map(str::to_owned).collect()
 }
 
 #[test]

@@ -168,6 +168,8 @@ impl Fd {
             device: raw.st_dev,
             inode: raw.st_ino,
             mode: raw.st_mode,
+            owner: raw.st_uid,
+            group: raw.st_gid,
         })
     }
 }
@@ -201,6 +203,10 @@ pub struct Stat {
     pub inode: u64,
     /// Kind and permissions.
     pub mode: u32,
+    /// Whose it is.
+    pub owner: u32,
+    /// Whose group's it is.
+    pub group: u32,
 }
 
 impl Stat {

@@ -13,6 +13,7 @@ compile_error!("memvisor needs 64-bit little-endian Linux");
 pub mod call;
 pub mod clock;
 pub mod errno;
+pub mod executable;
 pub mod file;
 pub mod futex;
 pub mod maps;

@@ -7,6 +7,7 @@ use crate::file::{self, Fd, O_NONBLOCK, O_WRONLY};
 use crate::poll::{self, POLLOUT, PollFd};
 use crate::procfs::ProcPath;
 use crate::{Result, process};
+use core::mem::ManuallyDrop;
 
 const STDERR: u32 = 2;
 
@@ -17,6 +18,15 @@ pub fn write_to_stderr(bytes: &[u8]) {
         && takes_bytes(&stderr)
     {
         let _ = stderr.write(bytes);
+    }
+}
+
+/// The same from a thread that has the process's descriptors. A pipe that belongs to another user, which could not be opened
+/// again, takes it too: between the look and the write others may fill it, and then the thread waits as the program would.
+pub fn write_to_own_stderr(bytes: &[u8]) {
+    let own = ManuallyDrop::new(Fd::from_raw(STDERR as i32));
+    if takes_bytes(&own) {
+        let _ = own.write(bytes);
     }
 }
 

@@ -222,3 +222,48 @@ pub fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: touches no memory; whoever used a closed descriptor gets EBADF.
     unsafe { call::syscall3(nr::__NR_close_range, first as usize, last as usize, 0) }.map(drop)
 }
+
+/// A capability by which a thread may become who it is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Capability {
+    /// Any user.
+    SetUser,
+    /// Any group.
+    SetGroup,
+}
+
+/// Whether thread `tid` (0: the caller) has this capability in effect.
+pub fn is_capable(tid: u32, capability: Capability) -> Result<bool> {
+    /// `struct __user_cap_header_struct`, of the version whose sets have 64 bits.
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let number = match capability {
+        Capability::SetGroup => 6,
+        Capability::SetUser => 7,
+    };
+    let mut header = Header { version: VERSION_3, pid: tid };
+    // Effective, permitted and inheritable, twice: the low halves come first.
+    let mut sets = [0u32; 6];
+    // SAFETY: the kernel reads one header, may write its version, and writes six words.
+    unsafe { call::syscall2(nr::__NR_capget, &raw mut header as usize, sets.as_mut_ptr() as usize) }?;
+    Ok(sets[0] >> number & 1 != 0)
+}
+
+/// The numbers that the calling thread may take without the capability: its real, effective and saved user or group.
+pub fn identities(of: Capability) -> [u32; 3] {
+    let number = match of {
+        Capability::SetUser => nr::__NR_getresuid,
+        Capability::SetGroup => nr::__NR_getresgid,
+    };
+    let mut ids = [0u32; 3];
+    let [real, effective, saved] = &mut ids;
+    // SAFETY: the kernel writes one word to each place. It cannot fail.
+    let _ = unsafe {
+        call::syscall3(number, &raw mut *real as usize, &raw mut *effective as usize, &raw mut *saved as usize)
+    };
+    ids
+}

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | static | runs unmanaged, said once; with `--strict` not at all | its own; not 0 |
 //! | setuid | the same | |
+//! | either, started by a child | the same | |
 //! | missing | | 127 |
 //! | no permission to execute | | 126 |
 //! | ends by itself | | its own, 128 and the number for a signal |
@@ -33,8 +34,18 @@ fn run(ctx: &Ctx) -> Outcome {
     if !ctx.managed() {
         return Ok(());
     }
-    unmanaged(ctx, &crate::guest::static_check(ctx)?, &["hello"], "static")?;
-    unmanaged(ctx, &setuid_copy(ctx)?, &["touch", "4096", "1"], "set-user-ID")?;
+    let static_program = crate::guest::static_check(ctx)?;
+    unmanaged(ctx, &static_program, &["hello"], "static")?;
+    let setuid = setuid_copy(ctx)?;
+    unmanaged(ctx, &setuid, &["touch", "4096", "1"], "set-user-ID")?;
+    // `"$@"; exit $?` keeps the shell: it starts the program as a child.
+    let as_a_child = |program: &Path, arguments: &[&str], word: &str| {
+        let program = program.to_string_lossy();
+        let words = [&["-c", "\"$@\"; exit $?", "sh", &*program], arguments].concat();
+        unmanaged(ctx, Path::new("sh"), &words, word)
+    };
+    as_a_child(&static_program, &["hello"], "static")?;
+    as_a_child(&setuid, &["touch", "4096", "1"], "set-user-ID")?;
     refused(ctx, &ctx.directory().join("no-such-program"), 127, "no-such-program")?;
     let plain_file = ctx.directory().join("no-program");
     fs::write(&plain_file, "text")?;
