@@ -39,6 +39,7 @@ pub enum Kind {
 
 /// Why a program cannot be managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nothing may be allocated between a vfork and an exec")]
 pub enum Obstacle {
     /// It has no dynamic loader.
     Static,
@@ -314,7 +315,7 @@ fn are_set_bits_ignored(file: &Fd) -> bool {
     // SAFETY: the kernel writes one `struct statfs`.
     let found = unsafe { call::syscall2(nr::__NR_fstatfs, file.raw() as usize, raw.as_mut_ptr() as usize) };
     // SAFETY: zeroed; all its fields are integers.
-    no_new || found.is_ok() && unsafe { raw.assume_init() }.f_flags as i64 & ST_NOSUID != 0
+    no_new || found.is_ok() && unsafe { raw.assume_init() }.f_flags & ST_NOSUID != 0
 }
 
 fn has_capabilities(file: &Fd) -> bool {
