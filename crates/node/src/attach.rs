@@ -91,7 +91,7 @@ impl Node {
     /// The record of a space that was not known: new here, or of a node whose state was lost. That it was here before is believed of nobody
     /// who came after this node did, since this one forgets nobody who is there.
     fn new_record(&mut self, peer: Peer, message: &Attach, view: &SpaceView) -> Result<Record, Refusal> {
-        let was_here = message.again && self.is_older(peer.pid);
+        let was_here = message.again && self.can_be_older(peer.pid);
         let exe = std::fs::read_link(format!("/proc/{}/exe", message.program_pid));
         let exe = exe.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         // A program that is not started yet is known by how it will be.

@@ -234,9 +234,10 @@ impl Node {
         session
     }
 
-    /// Whether process `pid` was there before this one. Only such a one can have been here when another node was.
-    pub(crate) fn is_older(&self, pid: u32) -> bool {
-        process::start_ticks(pid).is_ok_and(|started_ticks| started_ticks < self.started_ticks)
+    /// Whether process `pid` can have been there before this one, within a tick of the clock. Only such a one can have been here when
+    /// another node was.
+    pub(crate) fn can_be_older(&self, pid: u32) -> bool {
+        process::start_ticks(pid).is_ok_and(|started_ticks| started_ticks <= self.started_ticks)
     }
 
     /// The connection of a space ended. Does nothing when it has another by now.

@@ -5,7 +5,6 @@
 //!   each look     what happens ─▶ hand out ─▶ spaces go on: give, fill, touch; what must never be is checked
 //! ```
 
-mod handing;
 mod misses;
 mod sampling;
 mod space;
@@ -15,7 +14,7 @@ pub use misses::{Missed, Misses};
 use crate::scenario::{Deed, Pattern, Phase, Scenario};
 use crate::series::{Sample, Series, Sums};
 use crate::trace::Random;
-use handing::{Claim, hand_out};
+use memvisor_policy::handing::{self, Claim, Supply};
 use memvisor_policy::{Host, Memory, Plan, Settings, Situation, SpaceId, State};
 use space::{Moment, Space};
 
@@ -37,6 +36,8 @@ struct World<'a> {
     settings: Settings,
     memory: Memory,
     state: State,
+    /// What the last plan divided, in bytes.
+    divided_bytes: u64,
     series: Series,
 }
 
@@ -82,6 +83,7 @@ impl<'a> World<'a> {
             settings: scenario.settings,
             memory: Memory::default(),
             state: State::default(),
+            divided_bytes: 0,
             series: Series::default(),
         }
     }
@@ -159,20 +161,26 @@ impl<'a> World<'a> {
         };
         let (plan, memory) = planner(&situation, &self.settings, &self.memory);
         self.memory = memory;
-        self.state = plan.state;
+        (self.state, self.divided_bytes) = (plan.state, plan.capacity_bytes);
         self.series.plans += 1;
         for (space, grant) in self.spaces.iter_mut().zip(&plan.grants) {
             space.granted = Some((grant.target_bytes, grant.budget_bytes));
         }
     }
 
-    /// Tells spaces what of their grants has come back from others by now; those that no plan knows yet keep what they have.
+    /// Hands out as a node does it: spaces are told what of their grants has come back from others by now, and room to grow; those that no
+    /// plan knows yet keep what they have.
     fn hand_out(&mut self, now_ns: u64) {
         if now_ns < self.node_back_ns {
             return;
         }
         let claims: Vec<Claim> = self.spaces.iter().map(Space::claim).collect();
-        let told = hand_out(&claims, self.supply_bytes());
+        let supply = Supply { dram_bytes: self.supply_bytes(), calm_bytes: self.divided_bytes };
+        let wishes = handing::wishes(&claims, supply);
+        let lowered = handing::lower(&claims, &wishes);
+        let claims: Vec<Claim> =
+            claims.iter().zip(lowered).map(|(claim, told_bytes)| Claim { told_bytes, ..*claim }).collect();
+        let told = handing::raise(&claims, &wishes, supply);
         self.spaces.iter_mut().zip(told).for_each(|(space, told_bytes)| space.told_bytes = told_bytes);
     }
 

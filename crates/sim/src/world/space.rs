@@ -9,7 +9,6 @@
 //! What leaves, leaves cold first: what production's replacement gets wrong of that is in [`Misses`]. How much leaves, and
 //! when, is `memvisor_core::budget`'s. Amounts of pages are `f64`, as parts of a page are moved in a short time.
 
-use super::handing::Claim;
 use super::misses::Misses;
 use super::sampling::{Sampling, Seen};
 use crate::scenario::{Group, Machine, Phase};
@@ -18,6 +17,7 @@ use crate::trace::Random;
 use memvisor_core::PAGE_BYTES;
 use memvisor_core::budget::{Budget, Charge, Pressure};
 use memvisor_policy::activity::{Averages, Demand, Latest, MemberActivity, of_space};
+use memvisor_policy::handing::Claim;
 use memvisor_policy::{Intent, Observation, SpaceId};
 
 /// The least room that a space is believed to need to grow until the next plan, in bytes: as the node has it.
@@ -300,7 +300,14 @@ impl Space {
     /// What it may be told.
     pub fn claim(&self) -> Claim {
         let (target_bytes, budget_bytes) = self.granted.unwrap_or((self.told_bytes, self.told_bytes));
-        Claim { told_bytes: self.told_bytes, charged_bytes: self.charged_bytes(), target_bytes, budget_bytes }
+        Claim {
+            told_bytes: self.told_bytes,
+            charged_bytes: self.charged_bytes(),
+            target_bytes,
+            budget_bytes,
+            limit_bytes: self.intent.limit_bytes.unwrap_or(u64::MAX),
+            shares: self.intent.shares,
+        }
     }
 
     /// Observes it, as a node does before a plan.
