@@ -167,11 +167,12 @@ impl Space {
         let (at, block) = self.blocks().find(|(_, block)| {
             block
                 .state()
-                .compare_exchange(member_state::FREE, member_state::JOINING, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange(member_state::FREE, member_state::TAKEN, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         })?;
         block.0.iter().skip(1).for_each(|word| word.store(0, Ordering::Relaxed));
-        block.joined_ns().store(memvisor_sys::clock::now_ns(), Ordering::Release);
+        block.joined_ns().store(memvisor_sys::clock::now_ns(), Ordering::Relaxed);
+        block.state().store(member_state::JOINING, Ordering::Release);
         Some(at)
     }
 
@@ -236,6 +237,7 @@ mod tests {
     use super::*;
     use memvisor_proto::Layout;
     use memvisor_sys::shared::SharedFile;
+    use std::sync::atomic::AtomicBool;
 
     fn space(target_bytes: u64) -> Space {
         let file = SharedFile::create(c"memvisor-test", Layout::FILE_BYTES as u64).expect("a sparse file is made");
@@ -253,6 +255,33 @@ mod tests {
         assert!(!space.refuses(300 << 20), "nobody has said how much the node has");
         space.header().limit_bytes().store(128 << 20, Ordering::Relaxed);
         assert!(space.refuses(300 << 20) && !space.refuses(100 << 20));
+    }
+
+    #[test]
+    fn a_block_says_that_somebody_joins_only_when_nothing_of_who_had_it_before_is_left() {
+        let space = space(64 << 20);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..200_000 {
+                    let block = space.member(space.take_member().expect("one block is enough"));
+                    block.state().store(member_state::LIVE, Ordering::Release);
+                    block.pid().store(7, Ordering::Release);
+                    block.state().store(member_state::FREE, Ordering::Release);
+                }
+                is_over.store(true, Ordering::Release);
+            });
+            let block = space.member(MemberIndex(0));
+            let look = || (block.state().load(Ordering::Acquire), block.joined_ns().load(Ordering::Acquire));
+            while !is_over.load(Ordering::Acquire) {
+                let (state, joined_ns) = look();
+                let pid = block.pid().load(Ordering::Acquire);
+                // The same joining before and after.
+                if state == member_state::JOINING && look() == (state, joined_ns) {
+                    assert_eq!((pid, joined_ns == 0), (0, false));
+                }
+            }
+        });
     }
 
     #[test]

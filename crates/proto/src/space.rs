@@ -193,6 +193,8 @@ pub mod member_state {
     pub const LIVE: u64 = 2;
     /// Its process is gone; the keeper gives back what it held.
     pub const DEAD: u64 = 3;
+    /// Taken, while its words are still those of who had it before: they say nothing, and nobody acts on them.
+    pub const TAKEN: u64 = 4;
 }
 
 /// The block of one member.
