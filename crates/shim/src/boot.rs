@@ -222,7 +222,10 @@ fn monitor() -> Result<Monitor, String> {
         Start { space, me, door: &door::DOOR, stores, keeper_pid: keeper, spawn: |work| start_thread(work).is_ok() };
     let mut monitor = Monitor::new(start).map_err(|error| error.to_string())?;
     if forks::is_child() {
-        monitor.inherit().map_err(|errno| format!("memory of its parent cannot be registered ({errno})"))?;
+        monitor.inherit().map_err(|errno| match errno {
+            Errno::ESRCH => "what its parent prepared for it was given back".to_owned(),
+            _ => format!("memory of its parent cannot be registered ({errno})"),
+        })?;
     }
     Ok(monitor)
 }
