@@ -242,6 +242,25 @@ mod tests {
         }
     }
 
+    /// What a kernel does that forgets that it moved pages: they are in their frames, and it says that something was there before.
+    #[test]
+    fn a_page_that_the_kernel_moved_and_said_it_did_not_has_left_and_comes_back() {
+        const MOVED: u32 = 3;
+        const WANTED: usize = 5;
+        let Some(mut managed) = Managed::armed() else { return };
+        let (first, frame) = (managed.page(0), managed.monitor.staging.next());
+        let (from, to) = (managed.memory.address(0), managed.monitor.staging.address(frame));
+        managed.monitor.staging_uffd.move_pages(to, from, MOVED as usize * PAGE_BYTES, 0).unwrap();
+        assert_eq!(managed.monitor.park_by_move(first, WANTED, (1 << WANTED) - 1), WANTED as u32);
+        for at in 0..WANTED as u32 {
+            let page = managed.page(at);
+            let word = managed.monitor.space.page(page).get();
+            assert!(matches!(word.page(), Page::Parked(_)), "{word:?}");
+            managed.monitor.bring_back(page);
+            assert!(managed.is_right(at), "page {at}");
+        }
+    }
+
     #[test]
     fn pages_that_left_behind_the_walk_of_a_drain_that_was_called_off_are_brought_back_by_the_next() {
         for is_heard in [true, false] {

@@ -218,8 +218,12 @@ impl Monitor {
                     self.unshare(from, cold & ((1u32 << count) - 1) as u16, done);
                 }
                 Err((_, errno)) => {
-                    refused = Some(errno);
-                    break;
+                    let arrived = if errno == Errno::EEXIST { self.arrived(to + offset, count - done) } else { 0 };
+                    done += arrived;
+                    if arrived == 0 {
+                        refused = Some(errno);
+                        break;
+                    }
                 }
             }
         }
@@ -228,6 +232,13 @@ impl Monitor {
         }
         let left = ((1u32 << done) - 1) as u16 & cold;
         self.end_parking(first, count, frame, Left { wanted: cold, left, refused: refused.unwrap_or(Errno::EAGAIN) })
+    }
+
+    /// How many of the frames from `to` on hold something, though the kernel says that they did so before: they were empty. A kernel
+    /// that has to try a page again forgets that it then succeeded, and finds its own work in the way (6.18 and later, until
+    /// "userfaultfd: reset err to be 0 when move_pages_ptes succeeded").
+    fn arrived(&self, to: usize, count: usize) -> usize {
+        (0..count).take_while(|at| self.pagemap.present(to + at * PAGE_BYTES) == Ok(true)).count()
     }
 
     /// The pages are not all of one mapping, or not of one that may be written: such cannot be moved, but copied; one by one
