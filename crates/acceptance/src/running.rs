@@ -209,7 +209,8 @@ impl Running {
         let own_by_pages = report.number("/managed_bytes_max") / PAGE_BYTES * OWN_BYTES_PER_PAGE;
         let own_of_one = OWN_BYTES_FIXED + own_by_pages;
         let own_of_all = members.max(1) * OWN_BYTES_FIXED + own_by_pages;
-        let own = report.number("/pager/private_bytes") + report.number("/pager/metadata_bytes");
+        // The report says what is mapped for it; here it counts what of that is there, as of the member that has most.
+        let own = members.max(1) * finished.seen.own_bytes_max + report.number("/pager/metadata_bytes");
         let finished = Finished { report: Some(report), ..finished };
         ctx.count(&finished);
         must(paged || !self.promises.pages || !status.success(), || {
